@@ -1,0 +1,1 @@
+"""Baselines: calibration rows, and adapters of other people's systems."""

@@ -1,0 +1,1 @@
+"""Curation stages: one file each."""

@@ -1,0 +1,1 @@
+"""Leaderboards: the table's schema, adding, verifying and showing rows."""

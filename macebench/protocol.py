@@ -1,0 +1,289 @@
+"""Protocols: everything that decides a number, frozen, named, versioned and hashed.
+
+A protocol file says how clips are sampled, which feature variants are used, how sets are normalised
+and how beats are found. Before anything is scored it is *resolved*: the pose back end (with its weights'
+hash) and the reference set (with its content hash) are written into it. The hash of the resolved protocol
+stands in every score; two rows of different hashes are never compared.
+
+Prose fields (title, description, source, known_defects, changes) are not part of the hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from macebench.errors import UserError
+from macebench.registry import unknown
+
+_PROSE = {"title", "description", "source", "known_defects", "changes"}
+HASH_DIGITS = 12
+R = TypeVar("R")
+
+
+class _Rules(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Sampling(_Rules):
+    """How a clip becomes a sequence of equal time steps.
+
+    Attributes:
+        fps: Frames a second that features are computed at.
+        method: ``linear`` interpolates poses between timestamps; ``nearest`` takes the nearest frame.
+        max_frames: Only the first so many frames are used; None means all.
+        min_frames: A shorter clip is unscored.
+    """
+
+    fps: float = Field(gt=0)
+    method: Literal["linear", "nearest"] = "linear"
+    max_frames: int | None = Field(default=None, ge=2)
+    min_frames: int = Field(default=2, ge=2)
+
+
+class PoseRules(_Rules):
+    """When a pose track is good enough, and how holes in it are filled.
+
+    Attributes:
+        missing: ``interpolate`` fills gaps and refuses bad clips; ``zero`` puts a missing keypoint at
+            (0, 0), which is what the released MACE-Dance code does.
+        confidence_min: Keypoints below this are missing.
+        max_gap_s: Longest hole that is interpolated, in seconds.
+        min_joints: A frame with fewer keypoints is bad.
+        max_bad_share: A clip with a larger share of bad frames is unscored.
+    """
+
+    missing: Literal["interpolate", "zero"] = "interpolate"
+    confidence_min: float = Field(default=0.3, ge=0, le=1)
+    max_gap_s: float = Field(default=0.5, ge=0)
+    min_joints: int = Field(default=12, ge=1)
+    max_bad_share: float = Field(default=0.2, ge=0, le=1)
+
+
+class FeatureRules(_Rules):
+    """Variants of the two feature families (see `macebench.metrics.features`) and the frame rate they assume.
+
+    Attributes:
+        kinetic: Variant of the kinetic features.
+        geometric: Variant of the geometric features.
+        assumed_fps: Frame rate that the code assumes when it differs from the true one (published defects);
+            None means the true one.
+    """
+
+    kinetic: str
+    geometric: str
+    assumed_fps: float | None = Field(default=None, gt=0)
+
+
+class Normaliser(_Rules):
+    """How features are standardised before FID and DIV.
+
+    Attributes:
+        mode: ``reference`` uses the reference set's mean and deviation for both sets, ``self`` each set's
+            own, ``none`` leaves the features alone.
+        eps: Added to the deviation.
+        ddof: Delta degrees of freedom of the deviation.
+        drop_below: Features whose deviation in the reference is at most this are dropped and counted.
+    """
+
+    mode: Literal["reference", "self", "none"] = "reference"
+    eps: float = Field(default=1e-4, ge=0)
+    ddof: Literal[0, 1] = 0
+    drop_below: float | None = Field(default=1e-6, ge=0)
+
+
+class BeatRules(_Rules):
+    """How beats are found and compared.
+
+    Attributes:
+        music_variant: Beat tracker (see `macebench.metrics.beats.music_beats`).
+        music_sample_rate: Hz that the sound is resampled to.
+        motion_variant: Motion beat finder (see `macebench.metrics.beats.motion_beats`).
+        smoothing_s: Standard deviation of the Gaussian on the speed curve, in seconds.
+        sigma_s: Width of the score's kernel, in seconds.
+        direction: Which beats are averaged over.
+        null: Report the circular-shift null and the corrected score.
+        quantise_fps: Frame rate that beat times are cut down to (published code); None means exact times.
+    """
+
+    music_variant: str = "librosa"
+    music_sample_rate: int = Field(default=22050, gt=0)
+    motion_variant: str = "fixed"
+    smoothing_s: float = Field(gt=0)
+    sigma_s: float = Field(gt=0)
+    direction: Literal["music_to_motion", "motion_to_music"] = "music_to_motion"
+    null: bool = True
+    quantise_fps: float | None = Field(default=None, gt=0)
+
+
+class PoseBackend(_Rules):
+    """The pose back end of a resolved protocol.
+
+    Attributes:
+        name: Registered name.
+        model: Which model and size.
+        weights_sha256: Hash over the weights files, or of the precomputed files' format.
+        input_size: (width, height) of the network's input in pixels.
+        settings: Thresholds and the like.
+    """
+
+    name: str
+    model: str
+    weights_sha256: str
+    input_size: tuple[int, int]
+    settings: dict[str, float | int | str | bool] = Field(default_factory=dict)
+
+
+class Reference(_Rules):
+    """The reference set of a resolved protocol.
+
+    Attributes:
+        name: Folder or data set name; for people, not hashed.
+        sha256: Hash over the sorted hashes of its files.
+        n: Number of clips.
+    """
+
+    name: str
+    sha256: str
+    n: int
+
+
+class Protocol(_Rules):
+    """A named, versioned recipe. See the module's docstring."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    version: int = Field(ge=1)
+    title: str
+    description: str
+    source: str
+    known_defects: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    track: Literal["video-2d", "motion-3d", "animation", "appearance"]
+    skeleton: str
+    sampling: Sampling
+    pose: PoseRules | None = None
+    features: FeatureRules | None = None
+    normaliser: Normaliser | None = None
+    beats: BeatRules | None = None
+    metrics: tuple[str, ...]
+    pose_backend: PoseBackend | None = None
+    reference: Reference | None = None
+
+    @property
+    def id(self) -> str:
+        """``name/version``."""
+        return f"{self.name}/{self.version}"
+
+    @property
+    def hash(self) -> str:
+        """First digits of the SHA-256 over everything that decides a number."""
+        return hashlib.sha256(canonical_json(self.hashed_fields()).encode()).hexdigest()[:HASH_DIGITS]
+
+    def hashed_fields(self) -> dict[str, Any]:
+        """The fields that decide a number, as plain JSON values."""
+        fields = self.model_dump(mode="json", exclude=_PROSE)
+        if fields["reference"] is not None:
+            del fields["reference"]["name"]
+        return fields
+
+    def resolve(self, pose_backend: PoseBackend | None, reference: Reference | None) -> Protocol:
+        """This protocol with the back end and the reference set written into it."""
+        return self.model_copy(update={"pose_backend": pose_backend, "reference": reference})
+
+    def differences(self, other: Protocol) -> list[str]:
+        """What makes the hashes differ: ``path: mine != theirs`` a line; empty when they agree."""
+        mine, theirs = dict(_flat(self.hashed_fields())), dict(_flat(other.hashed_fields()))
+        paths = sorted(mine.keys() | theirs.keys())
+        return [
+            f"{path}: {mine.get(path, 'absent')} != {theirs.get(path, 'absent')}"
+            for path in paths
+            if mine.get(path, "absent") != theirs.get(path, "absent")
+        ]
+
+    def need_beats(self) -> BeatRules:
+        """The beat rules; a `UserError` when this protocol has none."""
+        return _need(self.beats, self.id, "beats")
+
+    def need_features(self) -> FeatureRules:
+        """The feature rules; a `UserError` when this protocol has none."""
+        return _need(self.features, self.id, "features")
+
+    def need_normaliser(self) -> Normaliser:
+        """The normaliser; a `UserError` when this protocol has none."""
+        return _need(self.normaliser, self.id, "normaliser")
+
+    def need_pose(self) -> PoseRules:
+        """The pose rules; a `UserError` when this protocol has none."""
+        return _need(self.pose, self.id, "pose")
+
+
+def _need(rules: R | None, protocol_id: str, section: str) -> R:
+    if rules is None:
+        raise UserError(
+            f"protocol {protocol_id} has no section {section!r}, which a requested metric needs.",
+            hint=f"`macebench protocol show {protocol_id}` prints it; choose another protocol or metric.",
+        )
+    return rules
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _flat(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping):
+        for key in value:
+            yield from _flat(value[key], f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def protocol_ids() -> list[str]:
+    """Ids of the built-in protocols, sorted."""
+    files = resources.files("macebench.protocols").iterdir()
+    stems = sorted(item.name.removesuffix(".yaml") for item in files if item.name.endswith(".yaml"))
+    return ["/".join(stem.rsplit("-", 1)) for stem in stems]
+
+
+def load_protocol(name: str) -> Protocol:
+    """A built-in protocol by id (``ma2d-fixed/1``; without a version the newest), or one from a YAML file.
+
+    Raises:
+        UserError: unknown id, or a file that is no protocol; names the field.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return _from_file(Path(name))
+    known = protocol_ids()
+    versions = [item for item in known if item.split("/")[0] == name]
+    wanted = max(versions, key=lambda item: int(item.split("/")[1])) if versions else name
+    if wanted not in known:
+        raise unknown("protocol", name, known, "macebench ls protocols")
+    text = resources.files("macebench.protocols").joinpath(wanted.replace("/", "-") + ".yaml").read_text("utf-8")
+    return parse_protocol(text, wanted)
+
+
+def _from_file(path: Path) -> Protocol:
+    if not path.is_file():
+        raise UserError(f"protocol file {path} does not exist.", hint="`macebench ls protocols` lists the built-in ones.")
+    return parse_protocol(path.read_text("utf-8"), str(path))
+
+
+def parse_protocol(text: str, where: str) -> Protocol:
+    """A protocol from YAML text; errors name `where` and the field."""
+    hint = "`macebench protocol show ma2d-fixed/1` prints a valid one."
+    try:
+        return Protocol.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise UserError(f"protocol {where} is not YAML: {error}", hint=hint) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise UserError(f"protocol {where}: {field}: {first['msg']} (got {first['input']!r}).", hint=hint) from error

@@ -1,0 +1,122 @@
+"""The documented schema of a run folder.
+
+A run folder holds:
+
+- ``result.json``: a `RunResult`.
+- ``clips.parquet``: one row for each model and clip: ``model``, ``protocol_hash``, ``clip_id``, ``role``
+  (``generated`` or ``reference``), ``sha256``, ``music_sha256``, ``duration_s``, one float64 column for each
+  value of a clip metric (NaN when unscored), one list column ``feature.<name>`` for each feature, and
+  ``reasons`` and ``notes``, JSON objects ``{column: text}``.
+- ``poses/<clip_id>.npz``: keypoints, confidence, times_s, width, height, skeleton (no pickle).
+- ``curves.parquet``: what the plots show: one row for each clip with speed curve, motion and music beats.
+- ``report.html``: one page without outside links.
+- ``timing.json``: wall times; the only file that differs between two equal runs.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from macebench.errors import UserError
+from macebench.types import Better, Score
+
+SCHEMA_VERSION = 1
+RESULT_FILE, CLIPS_FILE, CURVES_FILE = "result.json", "clips.parquet", "curves.parquet"
+REPORT_FILE, TIMING_FILE, POSES_FOLDER = "report.html", "timing.json", "poses"
+INDEX_COLUMNS = ("model", "protocol_hash", "clip_id", "role", "sha256", "music_sha256", "duration_s", "reasons", "notes")
+FEATURE_PREFIX = "feature."
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScoreRecord(_Record):
+    """A `Score` in JSON: NaN is null."""
+
+    name: str
+    value: float | None
+    n: int
+    n_unscored: int
+    unit: str
+    better: Better
+    reasons: dict[str, int]
+    notes: dict[str, int]
+
+    @classmethod
+    def of(cls, score: Score) -> ScoreRecord:
+        """The record of a score."""
+        value = None if math.isnan(score.value) else score.value
+        return cls(
+            name=score.name, value=value, n=score.n, n_unscored=score.n_unscored, unit=score.unit,
+            better=score.better, reasons=dict(sorted(score.reasons.items())), notes=dict(sorted(score.notes.items())),
+        )  # fmt: skip
+
+    def score(self, protocol_hash: str) -> Score:
+        """The score of a record."""
+        value = math.nan if self.value is None else self.value
+        return Score(self.name, value, self.n, self.n_unscored, self.unit, self.better, protocol_hash,
+                     self.reasons, self.notes)  # fmt: skip
+
+
+class ModelRecord(_Record):
+    """Model card fields of a row."""
+
+    name: str
+    kind: Literal["motion", "video", "calibration", "external"]
+    summary: str = ""
+    source: str = ""
+    licence: str = ""
+
+
+class Entry(_Record):
+    """Scores of one model under one resolved protocol."""
+
+    model: ModelRecord
+    protocol_hash: str
+    n_clips: int
+    scores: list[ScoreRecord]
+
+    def score(self, name: str) -> ScoreRecord:
+        """The score called `name`; KeyError when the row has none."""
+        for record in self.scores:
+            if record.name == name:
+                return record
+        raise KeyError(name)
+
+
+class RunResult(_Record):
+    """``result.json``: protocols by hash (complete, resolved), entries, and what computed them."""
+
+    schema_version: Literal[1] = 1
+    protocols: dict[str, dict[str, Any]]
+    entries: list[Entry]
+    environment: dict[str, str]
+    clips_sha256: str
+
+    @property
+    def n_unscored(self) -> int:
+        """Unscored values over all entries."""
+        return sum(score.n_unscored for entry in self.entries for score in entry.scores)
+
+    @classmethod
+    def read(cls, run: Path) -> RunResult:
+        """The result of the run folder `run`.
+
+        Raises:
+            UserError: there is none, or it does not follow the schema.
+        """
+        path = Path(run) / RESULT_FILE
+        if not path.is_file():
+            raise UserError(f"{run} is no run folder: {RESULT_FILE} is missing.",
+                            hint="`macebench eval --videos DIR --reference DIR --out RUN` makes one.")  # fmt: skip
+        try:
+            return cls.model_validate_json(path.read_text("utf-8"))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(f"{path}: {where}: {first['msg']}.") from error

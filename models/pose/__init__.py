@@ -1,0 +1,1 @@
+"""Pose back ends: one file each, see `macebench.pose.PoseEstimator`."""
