@@ -272,7 +272,9 @@ def load_protocol(name: str) -> Protocol:
 
 def _from_file(path: Path) -> Protocol:
     if not path.is_file():
-        raise UserError(f"protocol file {path} does not exist.", hint="`macebench ls protocols` lists the built-in ones.")
+        raise UserError(
+            f"protocol file {path} does not exist.", hint="`macebench ls protocols` lists the built-in ones."
+        )
     return parse_protocol(path.read_text("utf-8"), str(path))
 
 

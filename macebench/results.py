@@ -27,7 +27,17 @@ from macebench.types import Better, Score
 SCHEMA_VERSION = 1
 RESULT_FILE, CLIPS_FILE, CURVES_FILE = "result.json", "clips.parquet", "curves.parquet"
 REPORT_FILE, TIMING_FILE, POSES_FOLDER = "report.html", "timing.json", "poses"
-INDEX_COLUMNS = ("model", "protocol_hash", "clip_id", "role", "sha256", "music_sha256", "duration_s", "reasons", "notes")
+INDEX_COLUMNS = (
+    "model",
+    "protocol_hash",
+    "clip_id",
+    "role",
+    "sha256",
+    "music_sha256",
+    "duration_s",
+    "reasons",
+    "notes",
+)
 FEATURE_PREFIX = "feature."
 
 

@@ -77,9 +77,7 @@ def axis_angle_to_matrix(axis_angle: FloatArray) -> FloatArray:
     return np.asarray(np.eye(3) + first * cross + second * (cross @ cross))
 
 
-def forward_kinematics(
-    rotations: FloatArray, root: FloatArray, offsets: FloatArray = SMPL_OFFSETS_M
-) -> FloatArray:
+def forward_kinematics(rotations: FloatArray, root: FloatArray, offsets: FloatArray = SMPL_OFFSETS_M) -> FloatArray:
     """Joint positions of SMPL-24 from local rotations.
 
     Args:

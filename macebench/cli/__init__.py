@@ -1,1 +1,63 @@
-"""The command line: one thin file a command."""
+"""The command line: one thin file a command.
+
+Exit status: 0 done, 2 wrong input, 3 something was left unscored, 130 interrupted. No traceback is shown
+unless ``--debug`` is among the arguments.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from macebench.errors import EXIT_USER_ERROR, MacebenchError, UserError
+
+EXIT_INTERNAL = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit status (the console script exits with it)."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    words = [word for word in given if word != "--debug"]
+    try:
+        return _run(words)
+    except KeyboardInterrupt:
+        _say("interrupted.", "Run the same command again: finished clips are kept.")
+        return EXIT_INTERRUPTED
+    except UserError as error:
+        if debug:
+            raise
+        _say(f"error: {error.message}", error.hint)
+        return EXIT_USER_ERROR
+    except (MacebenchError, OSError) as error:
+        if debug:
+            raise
+        _say(f"error: {error}", "Add --debug to see where.")
+        return EXIT_USER_ERROR
+    except Exception as error:
+        if debug:
+            raise
+        _say(f"internal error: {type(error).__name__}: {error}", "Add --debug to see where; please report it.")
+        return EXIT_INTERNAL
+
+
+def _run(words: list[str]) -> int:
+    from typer.exceptions import Exit, TyperException
+
+    from macebench.cli.app import app
+
+    try:
+        result = app(args=words, standalone_mode=False, prog_name="macebench")
+    except Exit as stop:
+        return stop.exit_code
+    except TyperException as error:
+        if hasattr(error, "show"):
+            error.show()
+        return int(getattr(error, "exit_code", EXIT_USER_ERROR))
+    return result if isinstance(result, int) else 0
+
+
+def _say(message: str, hint: str) -> None:
+    sys.stderr.write(f"macebench: {message}\n")
+    if hint:
+        sys.stderr.write(f"  {hint}\n")

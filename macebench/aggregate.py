@@ -1,0 +1,187 @@
+"""From per-clip values to scores: the one place where a run and its verification compute the same number.
+
+Input are the rows of ``clips.parquet`` (`macebench.tables.read_clips`) of one model under one protocol, and
+the rows of that protocol's reference set. Rows are sorted by clip id, so their order does not matter.
+
+- A *clip* metric's column is the mean over the clips with a finite value, summed exactly (`math.fsum`).
+- A *set* metric gets the feature vectors of both sets. ``n`` counts the generated clips that have the
+  feature. With fewer than two vectors on either side there is no value.
+- Every clip is counted once in each score: in ``n``, or in ``n_unscored`` under a reason. Reasons of a clip
+  metric are stored under the column's name, those of a set metric under ``feature.<name>``. A set metric's
+  own note counts for all clips that it was computed from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from macebench.errors import Unscorable
+from macebench.protocol import Protocol
+from macebench.registry import Column, Metric
+from macebench.results import FEATURE_PREFIX
+from macebench.types import FeatureSet, FloatArray, Score
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MIN_SET = 2
+TOO_FEW_GENERATED = "fewer than 2 clips with features"
+TOO_FEW_REFERENCE = "reference has fewer than 2 clips with features"
+NO_REASON = "no reason given"
+NOT_FINITE = "value is not finite"
+FEATURE_NOT_FINITE = "feature is not finite"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One clip, with its JSON cells parsed."""
+
+    clip_id: str
+    cells: Mapping[str, Any]
+    reasons: Mapping[str, str]
+    notes: Mapping[str, str]
+
+
+def aggregate(
+    clips: pd.DataFrame, reference: pd.DataFrame, protocol: Protocol, metrics: Sequence[Metric]
+) -> list[Score]:
+    """The scores of one model under one protocol.
+
+    Args:
+        clips: Generated rows of one model and one protocol hash.
+        reference: Reference rows of that protocol.
+        protocol: The resolved protocol.
+        metrics: What to compute; the scores follow this order, and each metric's own order of columns.
+
+    Returns:
+        One score for each column of each metric; its value is NaN when nothing could be scored.
+    """
+    generated, other = _rows(clips), _rows(reference)
+    scores: list[Score] = []
+    for metric in metrics:
+        if metric.feature is None:
+            scores += [_clip_score(generated, column, protocol.hash) for column in metric.columns]
+        else:
+            scores += _set_scores(generated, other, metric, protocol)
+    return scores
+
+
+def _rows(table: pd.DataFrame) -> list[_Row]:
+    records: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+    rows = [
+        _Row(str(record["clip_id"]), record, json.loads(record["reasons"]), json.loads(record["notes"]))
+        for record in records
+    ]
+    return sorted(rows, key=lambda row: row.clip_id)
+
+
+def _clip_score(rows: Sequence[_Row], column: Column, protocol_hash: str) -> Score:
+    values: list[float] = []
+    reasons: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    for row in rows:
+        value = float(row.cells.get(column.name, math.nan))
+        if math.isfinite(value):
+            values.append(value)
+            notes.update(_present(row.notes.get(column.name)))
+        else:
+            reasons[_reason(row, column.name, value)] += 1
+    mean = math.fsum(values) / len(values) if values else math.nan
+    return _score(column, mean, len(values), protocol_hash, reasons=reasons, notes=notes)
+
+
+def _reason(row: _Row, key: str, value: float = math.nan) -> str:
+    return row.reasons.get(key) or (NOT_FINITE if math.isinf(value) else NO_REASON)
+
+
+def _present(note: str | None) -> list[str]:
+    return [note] if note else []
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """The clips of a set that have a feature, and why the others have none."""
+
+    clip_ids: tuple[str, ...]
+    values: tuple[FloatArray, ...]
+    reasons: Counter[str]
+    notes: Counter[str]
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    def feature_set(self) -> FeatureSet:
+        return FeatureSet(np.stack(self.values), self.clip_ids)
+
+
+def _set_scores(
+    generated: Sequence[_Row], reference: Sequence[_Row], metric: Metric, protocol: Protocol
+) -> list[Score]:
+    key = f"{FEATURE_PREFIX}{metric.feature}"
+    mine, theirs = _vectors(generated, key), _vectors(reference, key)
+    values, note, problem = _compute(metric, mine, theirs, protocol)
+    notes = mine.notes + Counter({note: mine.n} if note else {})
+    scores = []
+    for column in metric.columns:
+        value = values.get(column.name, math.nan)
+        if math.isfinite(value):
+            score = _score(column, value, mine.n, protocol.hash, reasons=mine.reasons, notes=notes)
+        else:
+            lost = Counter({problem or NOT_FINITE: mine.n} if mine.n else {})
+            score = _score(column, math.nan, 0, protocol.hash, reasons=mine.reasons + lost)
+        scores.append(score)
+    return scores
+
+
+def _vectors(rows: Iterable[_Row], key: str) -> _Vectors:
+    found: list[tuple[str, FloatArray]] = []
+    reasons: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    for row in rows:
+        cell = row.cells.get(key)
+        vector = np.asarray(cell, dtype=np.float64) if isinstance(cell, np.ndarray | list | tuple) else None
+        if vector is None:
+            reasons[_reason(row, key)] += 1
+        elif not np.isfinite(vector).all():
+            reasons[FEATURE_NOT_FINITE] += 1
+        else:
+            found.append((row.clip_id, vector))
+            notes.update(_present(row.notes.get(key)))
+    return _Vectors(tuple(name for name, _ in found), tuple(vector for _, vector in found), reasons, notes)
+
+
+def _compute(metric: Metric, mine: _Vectors, theirs: _Vectors, protocol: Protocol) -> tuple[dict[str, float], str, str]:
+    """Values by column, the metric's own note, and the reason when it has no value."""
+    if mine.n < MIN_SET or theirs.n < MIN_SET:
+        return {}, "", TOO_FEW_GENERATED if mine.n < MIN_SET else TOO_FEW_REFERENCE
+    try:
+        result = metric.compute(mine.feature_set(), theirs.feature_set(), protocol)
+    except Unscorable as error:
+        return {}, "", error.reason
+    if not isinstance(result, Mapping):
+        return {metric.columns[0].name: float(result)}, "", ""
+    values = {str(name): float(value) for name, value in result.items() if name != "note"}
+    return values, str(result.get("note") or ""), ""
+
+
+def _score(
+    column: Column,
+    value: float,
+    n: int,
+    protocol_hash: str,
+    *,
+    reasons: Mapping[str, int],
+    notes: Mapping[str, int] | None = None,
+) -> Score:
+    return Score(
+        column.name, value, n, sum(reasons.values()), column.unit, column.better, protocol_hash,
+        dict(sorted(reasons.items())), dict(sorted((notes or {}).items())),
+    )  # fmt: skip

@@ -1,0 +1,59 @@
+"""The `macebench` application: puts the commands together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import macebench
+from macebench.cli import (
+    demo,
+    doctor,
+    evaluate,
+    generate,
+    leaderboard,
+    listing,
+    protocol,
+    report,
+    store,
+    weights,
+)
+
+app = typer.Typer(
+    name="macebench",
+    help="Benchmark and evaluation toolkit for music-driven dance generation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"macebench {macebench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Benchmark and evaluation toolkit for music-driven dance generation.
+
+    Every command takes --debug, which shows tracebacks.
+    """
+
+
+app.command("demo")(demo.demo)
+app.command("generate")(generate.generate)
+app.command("eval")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("ls")(listing.ls)
+app.command("doctor")(doctor.doctor)
+app.add_typer(leaderboard.app, name="leaderboard")
+app.add_typer(protocol.app, name="protocol")
+app.add_typer(weights.app, name="weights")
+app.add_typer(store.app, name="store")

@@ -1,0 +1,83 @@
+"""``macebench doctor``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from macebench.cli.console import say, size
+
+_OPTIONAL = {
+    "ai_edge_litert": ("blazepose", 'pip install -e ".[pose]"'),
+    "transformers": ("vitpose", 'pip install -e ".[pose]"'),
+    "pyrender": ("second renderer", 'pip install -e ".[render]"'),
+    "smplx": ("SMPL bodies", 'pip install -e ".[smpl]"'),
+    "diffusers": ("Appearance Expert", 'pip install -e ".[wan]"'),
+    "ray": ("--engine ray", 'pip install -e ".[ray]"'),
+    "mamba_ssm": ("CUDA scan (optional)", 'pip install -e ".[mamba]" on a CUDA machine'),
+}
+_BANNED = {
+    "torchvision": "its presence beside CPU torch breaks transformers and torchmetrics: pip uninstall torchvision",
+}
+_OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
+
+
+def doctor() -> None:
+    """Say what is there, what is missing, and the command that fixes it."""
+    for line in [*_machine(), *_packages(), *_isolated(), *_weights(), *_store()]:
+        say(line)
+
+
+def _machine() -> Iterator[str]:
+    import torch
+
+    import macebench
+
+    yield f"macebench {macebench.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    yield f"torch {torch.__version__}, GPU: {', '.join(devices) or 'none (everything runs on the CPU, smaller)'}"
+    free = shutil.disk_usage(Path.cwd()).free
+    yield f"free disk here: {size(free)}" + ("   LOW" if free < 5e9 else "")
+
+
+def _packages() -> Iterator[str]:
+    from importlib.metadata import distributions
+
+    for name, (use, command) in _OPTIONAL.items():
+        found = find_spec(name) is not None
+        yield f"[{'ok' if found else '--'}] {name:<16} {use}" + ("" if found else f"   fix: {command}")
+    for name, why in _BANNED.items():
+        if find_spec(name) is not None:
+            yield f"[!!] {name}: {why}"
+    flavours = {str(item.metadata["Name"]).lower() for item in distributions()} & set(_OPENCV)
+    for name in sorted(flavours):
+        yield f"[!!] {name} beside opencv-python-headless: keep one flavour: pip uninstall {name}"
+
+
+def _isolated() -> Iterator[str]:
+    yield "[  ] mmpose runs in a Python of its own: macebench eval --mmpose-python PATH"
+    yield "     make it: python -m venv mmpose-env, then install openmim, mmengine, mmcv with ops, mmdet, mmpose"
+
+
+def _weights() -> Iterator[str]:
+    from macebench import weights
+
+    groups: dict[str, list[str]] = {}
+    for row in weights.weights_table():
+        groups.setdefault(row.groups[0], []).append(weights.status(row.name))
+    for group, states in groups.items():
+        good = all(state == "present" for state in states)
+        state = "ok" if good else "!!" if "corrupt" in states else "--"
+        yield f"[{state}] weights {group}" + ("" if good else f"   fix: macebench weights pull {group}")
+
+
+def _store() -> Iterator[str]:
+    from macebench.store import Store
+
+    store = Store()
+    report = store.report()
+    yield f"store {store.root}: {report.n_entries} entries, {size(report.n_bytes)}"

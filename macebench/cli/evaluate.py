@@ -1,0 +1,166 @@
+"""``macebench eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from macebench.cli.console import duration, progress_bar, say, show_tables
+from macebench.errors import EXIT_OK, EXIT_UNSCORED, UserError
+
+if TYPE_CHECKING:
+    from macebench.results import RunResult
+    from macebench.run import EvalConfig
+
+ALL_CALIBRATIONS = ("random-music", "time-shifted", "frozen", "jitter", "half-speed")
+
+
+def evaluate(
+    reference: Annotated[str, typer.Option(help="Reference videos: a folder, or DIR:SPLIT of a data set.")],
+    videos: Annotated[Path | None, typer.Option(help="Folder of generated videos.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the row; or a calibration model.")] = None,
+    protocol: Annotated[list[str] | None, typer.Option(help="Protocol id or YAML file; repeatable.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="One more metric; repeatable.")] = None,
+    music: Annotated[Path | None, typer.Option(help="Folder of sound files, by file name.")] = None,
+    pose: Annotated[str, typer.Option(help="Pose back end.")] = "blazepose",
+    pose_option: Annotated[list[str] | None, typer.Option(help="Setting of the back end: key=value.")] = None,
+    poses: Annotated[Path | None, typer.Option(help="Folder of precomputed poses.")] = None,
+    mmpose_python: Annotated[Path | None, typer.Option(help="Python that has mmpose.")] = None,
+    calibrate: Annotated[bool, typer.Option(help="Add the calibration rows.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Only the first N clips.")] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    store: Annotated[Path | None, typer.Option(help="Folder of the store.")] = None,
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/latest"),
+    plugin: Annotated[list[Path] | None, typer.Option(help="Python file that registers more.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed, when the model generates.")] = 0,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and stop.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
+) -> int:
+    """Score videos of dance against a reference set and write a run folder.
+
+    Example: macebench eval --videos generated/ --reference ma-data:test --model mine --out runs/mine
+    """
+    if engine not in ("local", "ray"):
+        raise UserError(f"--engine is {engine!r}; allowed are local and ray.")
+    backend, settings = _pose(pose, pose_option or [], poses, mmpose_python)
+    from macebench.registry import load_plugin
+    from macebench.run import EvalConfig
+
+    for path in plugin or ():
+        load_plugin(path)
+    if videos is None and model is not None and not plan:
+        videos = _generate(model, reference, out, music, limit, seed)
+    config = EvalConfig(
+        reference=reference,
+        out=out,
+        videos=videos,
+        model=model or "external",
+        protocols=tuple(protocol or ("ma2d-fixed/1",)),
+        metrics=tuple(metric or ()),
+        calibrate=ALL_CALIBRATIONS if calibrate else (),
+        pose=backend,
+        pose_settings=settings,
+        music=music,
+        limit=limit,
+        workers=workers,
+        engine=engine,  # type: ignore[arg-type]
+        store=store,
+        plugins=tuple(plugin or ()),
+    )
+    if plan:
+        return _show_plan(config)
+    return run_and_show(config, report=not no_report)
+
+
+def _generate(model: str, reference: str, out: Path, music: Path | None, limit: int | None, seed: int) -> Path | None:
+    """Videos of a generating model for the reference set's music; None for any other model."""
+    from macebench.clips import REFERENCE_SPLIT, load_set
+    from macebench.generate import GENERATED_FOLDER, MUSIC_FOLDER, generate, is_generator, music_of
+
+    if not is_generator(model):
+        return None
+    clips = load_set(reference, music=music, default_split=REFERENCE_SPLIT, limit=limit).clips
+    with progress_bar() as progress:
+        generate(model, music_of(clips, out / MUSIC_FOLDER), out / GENERATED_FOLDER, seed=seed, progress=progress)
+    return out / GENERATED_FOLDER
+
+
+def _pose(name: str, options: list[str], poses: Path | None, mmpose_python: Path | None) -> tuple[str, dict[str, Any]]:
+    """Back end and settings from the options."""
+    settings: dict[str, Any] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise UserError(f"--pose-option {option!r} is not key=value.")
+        settings[key] = _value(value)
+    if poses is not None:
+        return "precomputed", {**settings, "folder": poses}
+    if mmpose_python is not None:
+        return "mmpose", {**settings, "python": mmpose_python}
+    return name, settings
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _show_plan(config: EvalConfig) -> int:
+    from macebench.run import plan_run, prepare
+
+    prepared = prepare(config)
+    planned = plan_run(prepared)
+    say(f"evaluated clips   {planned.n_generated} ({prepared.generated.name})")
+    say(f"reference clips   {planned.n_reference} ({prepared.reference.name})")
+    say(f"to decode         {planned.n_to_extract} (the others are in the store)")
+    say(f"beats to track    {planned.n_sounds}")
+    say(f"estimated time    {duration(planned.seconds)} with {config.workers} worker(s)")
+    for protocol in prepared.protocols:
+        say(f"protocol          {protocol.id} {protocol.hash}")
+    return EXIT_OK
+
+
+def run_and_show(config: EvalConfig, *, report: bool = True) -> int:
+    """Evaluate, print the table and the reasons, write the report; the exit status comes back."""
+    from macebench.report.console import summary_tables
+    from macebench.runfolder import evaluate as run_evaluation
+
+    with progress_bar() as progress:
+        result = run_evaluation(config, progress)
+    if report:
+        from macebench.report import write_report
+
+        write_report(config.out)
+    show_tables(summary_tables(result))
+    _show_reasons(result, config)
+    say(f"run folder  {config.out}")
+    if report:
+        say(f"report      {config.out / 'report.html'}")
+    return EXIT_UNSCORED if unscored(result, config.model) else EXIT_OK
+
+
+def unscored(result: RunResult, model: str) -> int:
+    """Values that the evaluated model lacks. What a calibration row cannot have is no failure."""
+    entries = [entry for entry in result.entries if entry.model.name == model]
+    return sum(score.n_unscored for entry in entries for score in entry.scores)
+
+
+def _show_reasons(result: RunResult, config: EvalConfig) -> None:
+    lines: dict[str, None] = {}
+    for entry in result.entries:
+        if entry.model.name != config.model:
+            continue
+        for score in entry.scores:
+            for reason, count in score.reasons.items():
+                lines[f"  {score.name}: {count} not scored: {reason}"] = None
+            for note, count in score.notes.items():
+                lines[f"  {score.name}: {count} clips: {note}"] = None
+    for line in lines:
+        say(line)

@@ -1,0 +1,21 @@
+"""``macebench report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from macebench.cli.console import say
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path | None, typer.Option(help="HTML file; default: report.html in the run folder.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Another run folder to show beside it.")] = None,
+) -> None:
+    """Write one self-contained HTML page about a run."""
+    from macebench.report import write_report
+
+    say(str(write_report(run, out=out, against=against)))

@@ -1,0 +1,284 @@
+"""Extraction: what is computed once for each file and kept in the store.
+
+A clip is decoded at most once; its frames go to the pose back end and to every frame statistic that is
+not in the store yet. Sound is read and its beats are tracked in a separate worker, because the beat
+tracker takes seconds to load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from macebench import registry
+from macebench.errors import MediaError
+from macebench.pose import PoseEstimator, PoseSession
+from macebench.protocol import BeatRules, PoseBackend
+from macebench.store import Artifact, Ingredients, Store
+from macebench.types import Beats, Clip, FloatArray, FrameStatistic, Missing, PoseTrack
+
+POSE_VERSION = 1
+BEATS_VERSION = 1
+NO_MUSIC = "no music"
+_SILENT = {"no sound": NO_MUSIC}
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """What a worker needs to know to extract clips.
+
+    Attributes:
+        store: Folder of the store.
+        pose: Registered name of the pose back end, or None when no metric needs poses.
+        pose_settings: Keyword settings of the back end.
+        statistics: Names of the frame statistics.
+        max_pose_fps: Frames are dropped by timestamp above this rate.
+        plugins: Plugin files to load in the worker.
+    """
+
+    store: Path
+    pose: str | None
+    pose_settings: Mapping[str, Any]
+    statistics: tuple[str, ...]
+    plugins: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What extraction says of one clip: a reason when it failed, and the seconds it took."""
+
+    reason: str | None = None
+    seconds: float = 0.0
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class SoundJob:
+    """Beats of one sound file under some rules."""
+
+    path: Path
+    sha256: str
+    rules: BeatRules
+
+
+@dataclass(frozen=True)
+class ClipArtifacts:
+    """What the store holds of one clip."""
+
+    duration_s: float
+    pose: PoseTrack | Missing
+    frames: Mapping[str, FloatArray] | Missing
+
+
+def pose_ingredients(clip: Clip, backend: PoseBackend) -> Ingredients:
+    """Key of a pose track."""
+    return Ingredients("pose", POSE_VERSION, {"video": clip.sha256}, backend.model_dump(mode="json"))
+
+
+def statistic_ingredients(clip: Clip, name: str) -> Ingredients:
+    """Key of a frame statistic."""
+    version = int(getattr(registry.get("statistics", name), "version", 1))
+    return Ingredients("statistic", version, {"video": clip.sha256}, {"name": name})
+
+
+def beat_ingredients(sha256: str, rules: BeatRules) -> Ingredients:
+    """Key of the beats of a sound file."""
+    settings = {"variant": rules.music_variant, "sample_rate": rules.music_sample_rate}
+    return Ingredients("beats", BEATS_VERSION, {"sound": sha256}, settings)
+
+
+def clip_ingredients(clip: Clip, plan: ClipPlan, backend: PoseBackend | None) -> list[Ingredients]:
+    """All that `plan` wants of a clip."""
+    wanted = [statistic_ingredients(clip, name) for name in plan.statistics]
+    return wanted + ([pose_ingredients(clip, backend)] if backend is not None else [])
+
+
+def load_clip(store: Store, clip: Clip, plan: ClipPlan, backend: PoseBackend | None) -> ClipArtifacts | None:
+    """What the store holds of a clip, or None when something is not there."""
+    statistics = {name: store.get(statistic_ingredients(clip, name)) for name in plan.statistics}
+    pose = store.get(pose_ingredients(clip, backend)) if backend is not None else None
+    if (backend is not None and pose is None) or any(value is None for value in statistics.values()):
+        return None
+    found = [item for item in (pose, *statistics.values()) if item is not None]
+    duration = float(found[0].meta["duration_s"]) if found else 0.0
+    frames = {name: item.arrays["value"] for name, item in statistics.items() if item is not None}
+    return ClipArtifacts(duration, _unpack_pose(pose), frames)
+
+
+def load_beats(store: Store, sha256: str, rules: BeatRules) -> Beats | Missing | None:
+    """Beats in the store, why there are none, or None when they were never tracked."""
+    artifact = store.get(beat_ingredients(sha256, rules))
+    if artifact is None:
+        return None
+    if "missing" in artifact.meta:
+        return Missing(str(artifact.meta["missing"]))
+    return Beats(artifact.arrays["times_s"], float(artifact.meta["duration_s"]))
+
+
+def pose_arrays(track: PoseTrack) -> dict[str, Any]:
+    """A pose track as named arrays: the format of a run folder's ``poses/*.npz``."""
+    return {
+        "keypoints": track.keypoints,
+        "confidence": track.confidence,
+        "times_s": track.times_s,
+        "width": np.int64(track.width),
+        "height": np.int64(track.height),
+        "skeleton": np.str_(track.skeleton),
+    }
+
+
+def _unpack_pose(artifact: Artifact | None) -> PoseTrack | Missing:
+    if artifact is None:
+        return Missing("no pose back end")
+    if "missing" in artifact.meta:
+        return Missing(str(artifact.meta["missing"]))
+    arrays = artifact.arrays
+    return PoseTrack(
+        arrays["keypoints"], arrays["confidence"], arrays["times_s"],
+        int(arrays["width"]), int(arrays["height"]), str(arrays["skeleton"]),
+    )  # fmt: skip
+
+
+@dataclass
+class _Worker:
+    """State of one worker process."""
+
+    plan: ClipPlan
+    store: Store
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    estimator: PoseEstimator | None = None
+    decoder: Any = None
+
+    def get_estimator(self) -> PoseEstimator:
+        if self.estimator is None:
+            from macebench.models.pose import make_estimator
+
+            self.estimator = make_estimator(self.plan.pose or "", **self.plan.pose_settings)
+        return self.estimator
+
+    def get_decoder(self) -> Any:
+        if self.decoder is None:
+            from macebench.media import Decoder
+
+            self.decoder = self.stack.enter_context(Decoder())
+        return self.decoder
+
+
+_worker: _Worker | None = None
+
+
+def setup_clip_worker(plan: ClipPlan) -> None:
+    """Prepare a worker process for `extract_clip`."""
+    global _worker  # noqa: PLW0603 - the state of a worker process
+    import cv2
+
+    cv2.setNumThreads(0)
+    for path in plan.plugins:
+        registry.load_plugin(path)
+    _worker = _Worker(plan, Store(plan.store))
+
+
+def extract_clip(clip: Clip) -> Outcome:
+    """Compute what the store lacks of one clip. Needs `setup_clip_worker` first."""
+    if _worker is None:
+        raise RuntimeError("setup_clip_worker was not called in this process")
+    start = time.perf_counter()
+    try:
+        _extract(_worker, clip)
+    except MediaError as error:
+        return Outcome(error.reason, time.perf_counter() - start, error.detail)
+    return Outcome(None, time.perf_counter() - start)
+
+
+def _extract(worker: _Worker, clip: Clip) -> None:
+    plan, store = worker.plan, worker.store
+    names = [name for name in plan.statistics if not store.has(statistic_ingredients(clip, name))]
+    session = None
+    backend = worker.get_estimator().describe() if plan.pose is not None else None
+    wants_pose = backend is not None and not store.has(pose_ingredients(clip, backend))
+    needs_frames = bool(names) or (wants_pose and worker.get_estimator().needs_frames)
+    info = worker.get_decoder().probe(clip.path) if needs_frames else None
+    if wants_pose:
+        session = worker.get_estimator().start(clip, info.width if info else 0, info.height if info else 0)
+    statistics = {name: registry.get("statistics", name)() for name in names}
+    start = time.perf_counter()
+    duration = _stream(worker, clip, session, statistics) if needs_frames else 0.0
+    for name, statistic in statistics.items():
+        value = Artifact({"value": statistic.result()}, {"duration_s": duration})
+        store.put(statistic_ingredients(clip, name), value)
+    if session is not None and backend is not None:
+        _put_pose(store, pose_ingredients(clip, backend), session, duration, time.perf_counter() - start)
+
+
+def _stream(
+    worker: _Worker, clip: Clip, session: PoseSession | None, statistics: Mapping[str, FrameStatistic]
+) -> float:
+    """Decode once and feed everybody; the length of the picture in seconds comes back."""
+    takers: list[Any] = [*statistics.values(), *([session] if session is not None else [])]
+    first, last, count = 0.0, 0.0, 0
+    for batch in worker.get_decoder().frames(clip.path):
+        for taker in takers:
+            taker.update(batch.frames, batch.times_s)
+        first = float(batch.times_s[0]) if count == 0 else first
+        last, count = float(batch.times_s[-1]), count + len(batch.times_s)
+    return (last - first) * count / max(count - 1, 1)
+
+
+def _put_pose(store: Store, key: Ingredients, session: PoseSession, duration: float, seconds: float) -> None:
+    track = session.finish()
+    if isinstance(track, Missing):
+        store.put(key, Artifact({}, {"missing": track.reason, "duration_s": duration, "seconds": seconds}))
+        return
+    length = duration or float(track.times_s[-1])
+    meta = {"duration_s": length, "seconds": seconds, "n_frames": len(track)}
+    store.put(key, Artifact(pose_arrays(track), meta))
+
+
+def setup_sound_worker(store: Path) -> None:
+    """Prepare a worker process for `extract_beats`."""
+    global _worker  # noqa: PLW0603 - the state of a worker process
+    os.environ.setdefault("NUMBA_DISABLE_PERFORMANCE_WARNINGS", "1")
+    _worker = _Worker(ClipPlan(store, None, {}, ()), Store(store))
+
+
+def extract_beats(job: SoundJob) -> Outcome:
+    """Track the beats of one sound file and store them. Needs `setup_sound_worker` first."""
+    if _worker is None:
+        raise RuntimeError("setup_sound_worker was not called in this process")
+    from macebench.metrics.beats import music_beats
+
+    start = time.perf_counter()
+    key = beat_ingredients(job.sha256, job.rules)
+    try:
+        sound = _worker.get_decoder().audio(job.path, job.rules.music_sample_rate)
+    except MediaError as error:
+        reason = _SILENT.get(error.reason, error.reason)
+        if error.reason in _SILENT:
+            _worker.store.put(key, Artifact({}, {"missing": reason, "duration_s": 0.0}))
+        return Outcome(reason, time.perf_counter() - start, error.detail)
+    beats = music_beats(sound.samples, sound.sample_rate, variant=job.rules.music_variant) + sound.start_s
+    duration = sound.start_s + len(sound.samples) / sound.sample_rate
+    _worker.store.put(key, Artifact({"times_s": beats}, {"duration_s": duration}))
+    return Outcome(None, time.perf_counter() - start)
+
+
+def sound_jobs(clips: Sequence[Clip], rules: Sequence[BeatRules]) -> list[SoundJob]:
+    """One job for each different sound and each different tracker setting, in a stable order."""
+    jobs: dict[str, SoundJob] = {}
+    for clip in clips:
+        path, sha256 = sound_of(clip)
+        for rule in rules:
+            jobs.setdefault(beat_ingredients(sha256, rule).key, SoundJob(path, sha256, rule))
+    return list(jobs.values())
+
+
+def sound_of(clip: Clip) -> tuple[Path, str]:
+    """The sound file of a clip and its hash: its music when given, else the video itself."""
+    return (clip.music, clip.music_sha256) if clip.music is not None else (clip.path, clip.sha256)

@@ -1,0 +1,139 @@
+"""Writing a run folder (`macebench.results` documents what is in it)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from macebench.aggregate import aggregate
+from macebench.errors import Unscorable
+from macebench.extract import load_clip, pose_arrays
+from macebench.protocol import Protocol
+from macebench.results import (
+    CLIPS_FILE,
+    CURVES_FILE,
+    POSES_FOLDER,
+    RESULT_FILE,
+    TIMING_FILE,
+    Entry,
+    RunResult,
+    ScoreRecord,
+)
+from macebench.run import (
+    EvalConfig,
+    Extracted,
+    Prepared,
+    Progress,
+    Stopwatch,
+    environment,
+    evidence_of,
+    extract,
+    model_record,
+    prepare,
+    row_models,
+    score,
+    silent,
+    transformed,
+)
+from macebench.store import write_npz, write_text
+from macebench.tables import ClipRow, CurveRow, read_clips, write_clips, write_curves
+from macebench.types import Beats, Evidence, ModelCard, PoseTrack
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def evaluate(config: EvalConfig, progress: Progress = silent) -> RunResult:
+    """Run an evaluation and write its run folder.
+
+    Raises:
+        UserError: `prepare` found something wrong, or the run folder cannot be written.
+    """
+    watch = Stopwatch()
+    prepared = watch.measure("prepare", lambda: prepare(config))
+    extracted = watch.measure("extract", lambda: extract(prepared, progress))
+    rows = watch.measure("score", lambda: score(prepared, extracted, progress))
+    result = watch.measure("write", lambda: _write(prepared, extracted, rows))
+    timing = {
+        "seconds": watch.phases,
+        "clips": {key[0]: outcome.seconds for key, outcome in extracted.clips.items()},
+        "workers": config.workers,
+    }
+    write_text(config.out / TIMING_FILE, json.dumps(timing, indent=1, sort_keys=True))
+    return result
+
+
+def _write(prepared: Prepared, extracted: Extracted, rows: Sequence[ClipRow]) -> RunResult:
+    out = prepared.config.out
+    clips_sha256 = write_clips(out / CLIPS_FILE, rows)
+    table = read_clips(out / CLIPS_FILE)
+    entries = [
+        _entry(prepared, card, protocol, table)
+        for protocol in prepared.protocols
+        for card in row_models(prepared.config)
+    ]
+    result = RunResult(
+        protocols={p.hash: p.model_dump(mode="json") for p in prepared.protocols},
+        entries=entries,
+        environment=environment(),
+        clips_sha256=clips_sha256,
+    )
+    _write_poses(prepared)
+    _write_curves(prepared, extracted)
+    write_text(out / RESULT_FILE, result.model_dump_json(indent=1) + "\n")
+    return result
+
+
+def _entry(prepared: Prepared, card: ModelCard, protocol: Protocol, table: pd.DataFrame) -> Entry:
+    mine = table[table["protocol_hash"] == protocol.hash]
+    clips = mine[(mine["model"] == card.name) & (mine["role"] == "generated")]
+    reference = mine[mine["role"] == "reference"]
+    scores = aggregate(clips, reference, protocol, prepared.metrics[protocol.id])
+    return Entry(
+        model=model_record(card),
+        protocol_hash=protocol.hash,
+        n_clips=len(clips),
+        scores=[ScoreRecord.of(item) for item in scores],
+    )
+
+
+def _write_poses(prepared: Prepared) -> None:
+    """The evaluated clips' pose tracks, so that others can score them with ``--poses``."""
+    if prepared.backend is None:
+        return
+    for clip in prepared.generated.clips:
+        target = prepared.config.out / POSES_FOLDER / f"{clip.clip_id}.npz"
+        found = load_clip(prepared.store, clip, prepared.plan, prepared.backend) if clip.sha256 else None
+        if found is not None and isinstance(found.pose, PoseTrack):
+            write_npz(target, pose_arrays(found.pose))
+
+
+def _write_curves(prepared: Prepared, extracted: Extracted) -> None:
+    rows: list[CurveRow] = []
+    card = row_models(prepared.config)[0]
+    for protocol in prepared.protocols:
+        if protocol.beats is None or prepared.backend is None:
+            continue
+        evidence = evidence_of(prepared, prepared.generated.clips, protocol, extracted)
+        for item in transformed(card, evidence):
+            rows += _curve(item, protocol, card.name)
+    write_curves(prepared.config.out / CURVES_FILE, rows)
+
+
+def _curve(evidence: Evidence, protocol: Protocol, model: str) -> list[CurveRow]:
+    """Zero or one row: a clip without a usable pose has no curve."""
+    from macebench.metrics.motion2d import motion_beat_times, speed_curve
+
+    music = evidence.music.times_s if isinstance(evidence.music, Beats) else np.empty(0)
+    try:
+        times, speed = speed_curve(evidence, protocol)
+        beats = motion_beat_times(evidence, protocol)
+    except Unscorable:
+        return []
+    clip = evidence.clip
+    video = str(Path(clip.path).resolve())
+    return [CurveRow(model, protocol.hash, clip.clip_id, times, speed, beats, music, video)]

@@ -1,0 +1,91 @@
+import pandas as pd
+import pytest
+
+from macebench.clips import inside, load_set, set_hash
+from macebench.errors import UserError
+
+
+def folder_of(tmp_path, *names):
+    folder = tmp_path / "videos"
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return folder
+
+
+def data_set(tmp_path, rows):
+    folder = folder_of(tmp_path, *[name for _, name, _ in rows if ".." not in name and not name.startswith("/")])
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame(rows, columns=["clip_id", "file_name", "split"]).to_parquet(folder / "metadata.parquet")
+    return folder
+
+
+def test_a_folder_gives_its_videos_in_order(tmp_path):
+    folder = folder_of(tmp_path, "b.mp4", "a.mov", "sub/c.mkv", "notes.txt")
+    clips = load_set(folder).clips
+    assert [clip.clip_id for clip in clips] == ["a", "b", "sub/c"]
+    assert all(len(clip.sha256) == 64 for clip in clips)
+    assert [clip.clip_id for clip in load_set(folder, limit=2).clips] == ["a", "b"]
+
+
+def test_two_files_with_one_stem_keep_their_suffix(tmp_path):
+    clips = load_set(folder_of(tmp_path, "a.mov", "a.mp4")).clips
+    assert [clip.clip_id for clip in clips] == ["a", "a.mp4"]
+
+
+def test_music_is_found_by_stem(tmp_path):
+    folder = folder_of(tmp_path, "a.mp4", "b.mp4")
+    music = tmp_path / "music"
+    music.mkdir()
+    (music / "a.wav").write_bytes(b"sound")
+    one, two = load_set(folder, music=music).clips
+    assert one.music == music / "a.wav"
+    assert len(one.music_sha256) == 64
+    assert two.music is None
+    with pytest.raises(UserError, match="music folder"):
+        load_set(folder, music=tmp_path / "none")
+
+
+def test_splits_of_a_data_set(tmp_path):
+    folder = data_set(tmp_path, [("x", "x.mp4", "train"), ("y", "y.mp4", "test"), ("z", "z.mp4", "val")])
+    ids = lambda found: [clip.clip_id for clip in found.clips]  # noqa: E731
+    assert ids(load_set(folder)) == ["x", "y", "z"]
+    assert ids(load_set(folder, default_split="test")) == ["y"]
+    assert ids(load_set(f"{folder}:train", default_split="test")) == ["x"]
+    assert ids(load_set(folder, other_than="test")) == ["x", "z"]
+    with pytest.raises(UserError, match="no split 'tets'") as caught:
+        load_set(f"{folder}:tets")
+    assert "test, train, val" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["../secret.mp4", "/etc/passwd"])
+def test_a_manifest_cannot_leave_its_folder(tmp_path, name):
+    folder = data_set(tmp_path, [("x", name, "test")])
+    with pytest.raises(UserError, match="leaves the folder"):
+        load_set(folder)
+
+
+def test_a_link_cannot_leave_its_folder(tmp_path):
+    (tmp_path / "secret.mp4").write_bytes(b"x")
+    folder = folder_of(tmp_path, "a.mp4")
+    (folder / "b.mp4").symlink_to(tmp_path / "secret.mp4")
+    with pytest.raises(UserError, match="leaves the folder"):
+        load_set(folder)
+    with pytest.raises(UserError, match="leaves the folder"):
+        inside(folder, "b.mp4")
+
+
+def test_empty_and_absent_folders_are_named(tmp_path):
+    with pytest.raises(UserError, match="holds no video"):
+        load_set(folder_of(tmp_path, "notes.txt"))
+    with pytest.raises(UserError, match="does not exist"):
+        load_set(tmp_path / "none")
+    with pytest.raises(UserError, match="no splits"):
+        load_set(f"{folder_of(tmp_path, 'a.mp4')}:test")
+
+
+def test_set_hash_depends_on_content_only(tmp_path):
+    one = load_set(folder_of(tmp_path / "1", "a.mp4", "b.mp4")).clips
+    assert set_hash(one) == set_hash(tuple(reversed(one)))
+    assert set_hash(one) != set_hash(one[:1])

@@ -1,0 +1,77 @@
+import pytest
+import yaml
+
+from macebench.errors import UserError
+from macebench.protocol import PoseBackend, Reference, load_protocol, parse_protocol, protocol_ids
+
+BACKEND = PoseBackend(name="blazepose", model="full", weights_sha256="0" * 64, input_size=(256, 256))
+
+# A number that changes needs a new version, never an edit: these hashes are frozen with their versions.
+FROZEN = {"ma2d-fixed/1": "3d73845a5af6", "ma2d-paper/1": "ce387cfd8e19"}
+
+
+def changed(**fields):
+    base = load_protocol("ma2d-fixed/1").model_dump(mode="json")
+    return parse_protocol(yaml.safe_dump({**base, **fields}), "test")
+
+
+@pytest.mark.parametrize("name", protocol_ids())
+def test_built_in_protocols_load_and_their_hash_is_frozen(name):
+    protocol = load_protocol(name)
+    assert protocol.id == name
+    assert protocol.hash == FROZEN[name], "a published protocol was edited: make a new version instead"
+    assert protocol.known_defects
+    assert protocol.source
+
+
+def test_prose_does_not_change_the_hash_but_rules_do():
+    base = load_protocol("ma2d-fixed/1")
+    assert changed(title="other", description="other", known_defects=[]).hash == base.hash
+    assert changed(sampling={"fps": 30.0}).hash != base.hash
+    assert changed(version=2).hash != base.hash
+
+
+def test_back_end_and_reference_are_part_of_the_hash_but_the_folder_name_is_not():
+    base = load_protocol("ma2d-fixed/1")
+    one = base.resolve(BACKEND, Reference(name="a", sha256="1" * 64, n=3))
+    renamed = base.resolve(BACKEND, Reference(name="b", sha256="1" * 64, n=3))
+    other_set = base.resolve(BACKEND, Reference(name="a", sha256="2" * 64, n=3))
+    other_weights = base.resolve(BACKEND.model_copy(update={"weights_sha256": "f" * 64}), one.reference)
+    assert one.hash == renamed.hash
+    assert len({base.hash, one.hash, other_set.hash, other_weights.hash}) == 4
+    assert one.differences(other_weights) == [f"pose_backend.weights_sha256: {'0' * 64} != {'f' * 64}"]
+
+
+def test_newest_version_without_a_number_and_a_suggestion_for_a_typo():
+    assert load_protocol("ma2d-fixed").id == "ma2d-fixed/1"
+    with pytest.raises(UserError, match="Did you mean 'ma2d-fixed/1'"):
+        load_protocol("ma2d-fixd/1")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"sampling": {"fps": -1}}, "sampling.fps"),
+        ({"surprise": 1}, "surprise"),
+        ({"normaliser": {"mode": "both"}}, "normaliser.mode"),
+    ],
+)
+def test_a_wrong_protocol_names_the_field(fields, words):
+    with pytest.raises(UserError, match=words):
+        changed(**fields)
+
+
+def test_a_protocol_file_of_ones_own(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(changed(name="mine").model_dump(mode="json")))
+    assert load_protocol(str(file)).id == "mine/1"
+    with pytest.raises(UserError, match="does not exist"):
+        load_protocol(str(tmp_path / "none.yaml"))
+    file.write_text("a: [")
+    with pytest.raises(UserError, match="is not YAML"):
+        load_protocol(str(file))
+
+
+def test_a_missing_section_is_named():
+    with pytest.raises(UserError, match="section 'beats'"):
+        changed(beats=None).need_beats()
