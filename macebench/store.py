@@ -152,16 +152,14 @@ class Store:
         """The entry, or None; a damaged entry is removed and counts as absent."""
         path = self.path(ingredients)
         try:
-            with np.load(path, allow_pickle=False) as data:
-                arrays = {name: data[name] for name in data.files if name != _META}
-                meta = json.loads(bytes(data[_META]).decode())
+            found = _read_entry(path)
             os.utime(path)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             path.unlink(missing_ok=True)
             return None
-        return Artifact(arrays, meta)
+        return found
 
     def put(self, ingredients: Ingredients, artifact: Artifact) -> None:
         """Write an entry; a second writer of the same entry does no harm."""
@@ -190,11 +188,8 @@ class Store:
         """Meta values of up to `limit` entries of a stage; used to estimate costs."""
         found = []
         for path in sorted((self.root / stage).glob("*/*.npz"))[:limit]:
-            with (
-                contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile),
-                np.load(path) as data,
-            ):
-                found.append(json.loads(bytes(data[_META]).decode()))
+            with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                found.append(_read_entry(path).meta)
         return found
 
     def report(self) -> StoreReport:
@@ -222,6 +217,13 @@ class Store:
         for path in self.root.glob("*/*/.*.tmp"):
             if time.time() - path.stat().st_mtime > _STALE_TEMPORARY_S:
                 path.unlink(missing_ok=True)
+
+
+def _read_entry(path: Path) -> Artifact:
+    # numpy leaves a damaged archive open, so the file is opened here
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+        arrays = {name: data[name] for name in data.files if name != _META}
+        return Artifact(arrays, json.loads(bytes(data[_META]).decode()))
 
 
 def _same_input(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

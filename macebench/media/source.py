@@ -106,51 +106,56 @@ def _tag_seconds(text: str) -> float | None:
 class Track:
     """One stream of an open file, packet by packet and frame by frame.
 
+    Args:
+        container: An open file.
+        stream: One of its streams.
+        forgive_last: Bad packets that no good frame follows are no damage (sound files end that way).
+
     Attributes:
-        stream: The stream of PyAV.
         good: Frames that came out so far.
-        damage: What was wrong with the packet that ended the track; empty when nothing was.
+        damage: What ended the track early; empty when nothing did.
     """
 
     def __init__(self, container: Any, stream: Any, *, forgive_last: bool = False) -> None:
         self.container, self.stream = container, stream
-        self.good, self.damage = 0, ""
+        self.good, self.damage, self._suspicion = 0, "", ""
         self._forgive_last = forgive_last
         if stream.codec_context is None:
             raise MediaError("not a media file", "no decoder for this codec")
         stream.codec_context.thread_count = 1
 
     def packets(self) -> Iterator[Any]:
-        """Packets in file order, the last one empty; stops at damage."""
+        """Packets in file order; stops at the end or at damage."""
         try:
-            yield from self.container.demux(self.stream)
+            for packet in self.container.demux(self.stream):
+                if packet.size or packet.dts is not None:
+                    yield packet
         except av.error.FFmpegError as error:
             self._note(error)
 
     def frames(self) -> Iterator[Any]:
-        """Decoded frames in presentation order."""
+        """Decoded frames in presentation order; stops at the end or at damage."""
         for packet in self.packets():
-            if self.damage and not self._forgive_last:
+            yield from self.decode(packet)
+            if self.damage:
                 break
-            if self.damage and packet.size:
-                return
-            yield from self._decode(packet)
-        if self.damage:
-            yield from self._decode(None)
+        yield from self.decode(None)
 
-    def _decode(self, packet: Any) -> Iterator[Any]:
-        if packet is not None and packet.is_corrupt and packet.size:
+    def decode(self, packet: Any) -> Iterator[Any]:
+        """Frames that this packet completes; None drains the codec."""
+        if packet is not None and packet.is_corrupt:
             self._damaged("corrupt packet")
             return
         try:
             frames = self.stream.codec_context.decode(packet)
-        except (av.error.InvalidDataError, av.error.EOFError) as error:
+        except av.error.FFmpegError as error:
             self._note(error)
             return
         for frame in frames:
             if frame.is_corrupt:
                 self._damaged("corrupt frame")
-                return
+                continue
+            self.damage = self.damage or self._suspicion
             self.good += 1
             yield frame
 
@@ -159,9 +164,12 @@ class Track:
             raise MemoryError(str(error)) from error
         self._damaged(error.strerror or str(error))
 
-    def _damaged(self, detail: str) -> None:
-        if self.good:
-            self.damage = f"{detail} after {self.good} good frames"
+    def _damaged(self, what: str) -> None:
+        detail = f"{what} after {self.good} good frames"
+        if self.good and self._forgive_last:
+            self._suspicion = self._suspicion or detail
+        elif self.good:
+            self.damage = self.damage or detail
 
     def finish(self, path: str, nothing: str) -> None:
         """Say whether the track was whole.

@@ -1,0 +1,262 @@
+"""Pictures of a file: probing and streaming; runs in the decoder process only.
+
+Pictures come out as a person would see them on a screen, in square pixels:
+
+1. converted to RGB with the colour matrix and range that the file declares (BT.601, limited range when it
+   declares none), as OpenCV does;
+2. where the sample aspect ratio is not 1, the width is scaled to round(width * ratio) with swscale's bicubic
+   filter (decord and OpenCV leave such pictures distorted);
+3. turned and mirrored as the display matrix says, in quarter turns.
+
+A picture whose size differs from that of the first one is scaled to it. Timestamps are the presentation
+timestamps minus that of the first picture; a picture that is not later than the one before is dropped and
+counted. With `max_fps`, a picture is kept when it is at least 0.9 / max_fps later than the last kept one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from macebench.errors import MediaError
+from macebench.media.ring import Ring
+from macebench.media.source import (
+    Track,
+    check_length,
+    check_size,
+    container_name,
+    declared_length,
+    open_file,
+    video_stream,
+)
+from macebench.media.values import Limits
+from macebench.media.wire import MAX_SLOT_BYTES
+from macebench.types import Array
+
+_LOOKED_AT = 512
+_REORDERING = 16
+_BICUBIC = 4
+_EVEN_S = 0.0025
+
+
+class Geometry:
+    """How stored pictures become delivered ones, decided by the first picture of a clip.
+
+    Attributes:
+        width: Pixels of a delivered picture.
+        height: As `width`.
+        rotation_deg: Counter-clockwise turn, 0, 90, 180 or 270.
+    """
+
+    def __init__(self, frame: Any, sample_aspect: Any, limits: Limits) -> None:
+        check_size(frame.width, frame.height, limits)
+        aspect = float(sample_aspect or 1)
+        self._width = max(1, round(frame.width * aspect)) if aspect > 0 else frame.width
+        self._height = frame.height
+        check_size(self._width, self._height, limits)
+        self._swap, self._flip_x, self._flip_y = _orientation(frame)
+        self.width, self.height = self._width, self._height
+        if self._swap:
+            self.width, self.height = self._height, self._width
+        self.rotation_deg = int(round(frame.rotation / 90)) % 4 * 90
+        self._limits = limits
+        self._scaler = VideoReformatter()
+
+    def picture(self, frame: Any) -> Array:
+        """(height, width, 3) RGB view of one decoded frame."""
+        check_size(frame.width, frame.height, self._limits)
+        rgb = self._scaler.reformat(
+            frame, width=self._width, height=self._height, format="rgb24", interpolation=_BICUBIC, threads=1
+        )
+        plane = rgb.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        picture = rows[: self._height, : self._width * 3].reshape(self._height, self._width, 3)
+        if self._swap:
+            picture = picture.swapaxes(0, 1)
+        return picture[:: -1 if self._flip_y else 1, :: -1 if self._flip_x else 1]
+
+
+def _orientation(frame: Any) -> tuple[bool, bool, bool]:
+    """Swap axes, then flip x, then flip y: the display matrix rounded to quarter turns."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return False, False, False
+    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(data), np.int32)[:5])
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return True, c < 0, b < 0
+    return False, a < 0, d < 0
+
+
+class Video:
+    """An open file with a video stream, within the limits that can be checked before decoding."""
+
+    def __init__(self, container: Any, limits: Limits) -> None:
+        self.stream = video_stream(container)
+        self.track = Track(container, self.stream)
+        self.limits = limits
+        check_size(self.stream.width, self.stream.height, limits)
+        check_length(declared_length(container, self.stream), limits)
+        if self.stream.frames > limits.max_frames:
+            raise MediaError("too long", f"{self.stream.frames} pictures, allowed are {limits.max_frames}")
+
+    def timed(self) -> Iterator[tuple[float, Any]]:
+        """Seconds after the first picture, and the frame; within the limits, in the order of the codec."""
+        first, ticks = None, None
+        for count, frame in enumerate(self.track.frames(), 1):
+            ticks = ticks_of(frame, self.stream, ticks)
+            first = ticks if first is None else first
+            base = frame.time_base or self.stream.time_base
+            seconds = (ticks - first) * base.numerator / base.denominator
+            check_length(seconds, self.limits)
+            if count > self.limits.max_frames:
+                raise MediaError("too long", f"more than {self.limits.max_frames} pictures")
+            yield seconds, frame
+
+
+def ticks_of(frame: Any, stream: Any, before: int | None) -> int:
+    """Timestamp of a frame in its time base; where it has none, one nominal picture after the last."""
+    if frame.pts is not None:
+        return int(frame.pts)
+    if before is None:
+        return 0
+    rate = stream.average_rate or stream.guessed_rate or 25
+    return before + max(1, round(1 / (rate * (frame.time_base or stream.time_base))))
+
+
+def stream_frames(path: str, limits: Limits, ring: Ring, batch: int, max_fps: float | None) -> dict[str, int]:
+    """Send all pictures of a file through `ring`; the counts come back.
+
+    Raises:
+        MediaError: see `macebench.media.decoder`.
+    """
+    counts = {"decoded": 0, "delivered": 0, "out_of_order": 0, "thinned": 0}
+    distance = 0.0 if max_fps is None else 0.9 / max_fps
+    with open_file(path) as container:
+        video = Video(container, limits)
+        out = _Batches(ring, batch)
+        last, kept = -math.inf, -math.inf
+        try:
+            for seconds, frame in video.timed():
+                counts["decoded"] += 1
+                if seconds <= last:
+                    counts["out_of_order"] += 1
+                    continue
+                last = seconds
+                if seconds - kept < distance:
+                    counts["thinned"] += 1
+                    continue
+                kept = seconds
+                out.add(seconds, frame, video)
+                counts["delivered"] += 1
+        finally:
+            out.flush()
+        video.track.finish(path, "no frames")
+    return counts
+
+
+class _Batches:
+    """Fills slots of the ring with pictures."""
+
+    def __init__(self, ring: Ring, batch: int) -> None:
+        self._ring, self._batch = ring, batch
+        self._geometry: Geometry | None = None
+        self._slot: int | None = None
+        self._times: list[float] = []
+        self._pictures = np.empty(0, np.uint8)
+
+    def add(self, seconds: float, frame: Any, video: Video) -> None:
+        if self._geometry is None:
+            self._start(Geometry(frame, video.stream.sample_aspect_ratio, video.limits))
+        if self._slot is None:
+            self._slot = self._ring.acquire()
+            self._pictures = self._ring.view(self._slot).reshape(self._shape)
+        if self._geometry is not None:
+            self._pictures[len(self._times)] = self._geometry.picture(frame)
+        self._times.append(seconds)
+        if len(self._times) == self._batch:
+            self.flush()
+
+    def _start(self, geometry: Geometry) -> None:
+        self._geometry = geometry
+        picture = geometry.width * geometry.height * 3
+        self._batch = max(1, min(self._batch, MAX_SLOT_BYTES // picture))
+        self._shape = (self._batch, geometry.height, geometry.width, 3)
+        self._ring.open(self._batch * picture, width=geometry.width, height=geometry.height)
+
+    def flush(self) -> None:
+        if self._slot is not None and self._times:
+            self._ring.send(self._slot, times=self._times)
+            self._slot, self._times = None, []
+
+
+def probe(path: str, limits: Limits) -> dict[str, Any]:
+    """The fields of `VideoInfo`, with one picture decoded.
+
+    Raises:
+        MediaError: see `macebench.media.decoder`.
+    """
+    with open_file(path) as container:
+        video = Video(container, limits)
+        stream, track = video.stream, video.track
+        geometry, stamps = _look(video)
+        if geometry is None:
+            track.finish(path, "no frames")
+            raise MediaError("no frames")
+        rate = stream.average_rate or stream.guessed_rate
+        duration = declared_length(container, stream)
+        if duration is None:
+            duration = _measured_length(video, stamps, float(rate or 0))
+        check_length(duration, limits)
+        return {
+            "width": geometry.width,
+            "height": geometry.height,
+            "fps": float(rate) if rate else math.nan,
+            "duration_s": duration,
+            "has_audio": bool(container.streams.audio),
+            "rotation_deg": geometry.rotation_deg,
+            "variable_rate": _is_variable(stamps, stream.time_base),
+            "container": container_name(container, path),
+            "codec": stream.codec_context.name,
+            "n_frames": stream.frames or None,
+        }
+
+
+def _look(video: Video) -> tuple[Geometry | None, list[int]]:
+    """Geometry of the first good picture, and timestamps of the first packets."""
+    geometry, stamps, aspect = None, [], video.stream.sample_aspect_ratio
+    for packet in itertools.islice(video.track.packets(), _LOOKED_AT):
+        if packet.pts is not None:
+            stamps.append(int(packet.pts))
+        if geometry is None:
+            for frame in itertools.islice(video.track.decode(packet), 1):
+                geometry = Geometry(frame, aspect, video.limits)
+    if geometry is None:
+        for frame in itertools.islice(video.track.decode(None), 1):
+            geometry = Geometry(frame, aspect, video.limits)
+    return geometry, stamps
+
+
+def _is_variable(stamps: list[int], base: Any) -> bool | None:
+    stamps = sorted(stamps)
+    if len(stamps) == _LOOKED_AT:
+        stamps = stamps[:-_REORDERING]
+    if len(stamps) < 3:
+        return None
+    steps = np.diff(stamps)
+    return bool((int(steps.max()) - int(steps.min()) - 1) * float(base) > _EVEN_S)
+
+
+def _measured_length(video: Video, stamps: list[int], rate: float) -> float:
+    """Length of a file that declares none: from the timestamps of all packets."""
+    low, high = min(stamps, default=0), max(stamps, default=0)
+    for count, packet in enumerate(video.track.packets()):
+        if packet.pts is not None:
+            low, high = min(low, packet.pts), max(high, packet.pts)
+        if count > video.limits.max_frames:
+            raise MediaError("too long", f"more than {video.limits.max_frames} pictures")
+    return float((high - low) * video.stream.time_base) + (1 / rate if rate else 0.0)

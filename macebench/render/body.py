@@ -1,0 +1,350 @@
+"""The dancer's body: the wooden figure of ``mannequin-x`` (Apache-2.0), dressed, on the skeleton of SMPL-24.
+
+The figure's joints have SMPL's names, order and parents, but slightly other places; the mesh is moved to the
+offsets of `macebench.skeleton`, so that the drawn limbs lie exactly on `Motion.joints`. Fingers keep the
+figure's relaxed pose and follow the wrist. A shirt, sleeves and trousers are lofted around the figure's torso
+and limbs (they hide its ball joints), the head gets a face and hair, so that pose estimators see a person.
+
+Skinning is linear blend skinning: a vertex is the weighted mean of its places in the joints' frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
+
+from macebench.render.base import Look
+from macebench.skeleton import SMPL_PARENTS, forward_kinematics_full
+from macebench.types import N_JOINTS, Array, FloatArray
+
+FLOOR_BELOW_ROOT_M = 0.985
+"""Height of the root above the floor when the body stands straight, soles on the floor."""
+
+_TORSO = (0, 3, 6, 9, 13, 14)
+_NECK, _HEAD = 12, 15
+_SHOULDERS, _HANDS, _FEET = (16, 17), (20, 21, 22, 23), (7, 8, 10, 11)
+
+
+class Material(IntEnum):
+    """What a triangle is made of; `Look` gives the colour."""
+
+    SKIN = 0
+    HAIR = 1
+    SHIRT = 2
+    SLEEVE = 3
+    TROUSERS = 4
+    SHIN = 5
+    SHOES = 6
+    EYE = 7
+    PUPIL = 8
+    BROW = 9
+    LIPS = 10
+
+
+@dataclass(frozen=True)
+class BodyMesh:
+    """A skinned triangle mesh in its rest pose (a T with the root at the origin).
+
+    Attributes:
+        vertices: (V, 3) metres, float32.
+        faces: (F, 3) vertex numbers, counter-clockwise from outside.
+        weights: (V, 24) skinning weights, rows sum to 1, float32.
+        materials: (F,) `Material`.
+        joints: (24, 3) the joints' places in the rest pose, float32.
+    """
+
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    materials: NDArray[np.int32]
+    joints: NDArray[np.float32]
+
+    def pose(self, rotations: FloatArray, root: FloatArray) -> NDArray[np.float32]:
+        """(T, V, 3) vertices of (T, 24, 3) local axis-angle rotations and (T, 3) root positions."""
+        places, turns = forward_kinematics_full(rotations, root)
+        shift = places - np.einsum("tjab,jb->tja", turns, self.joints.astype(np.float64))
+        affine = np.concatenate([turns, shift[..., None]], axis=-1).astype(np.float32)
+        homogeneous = np.concatenate([self.vertices, np.ones((len(self.vertices), 1), np.float32)], axis=1)
+        result = np.empty((len(affine), len(self.vertices), 3), np.float32)
+        for frame, matrices in enumerate(affine):
+            blended = (self.weights @ matrices.reshape(N_JOINTS, 12)).reshape(-1, 3, 4)
+            result[frame] = np.einsum("vab,vb->va", blended, homogeneous)
+        return result
+
+    def colours(self, look: Look) -> NDArray[np.float32]:
+        """(F, 3) unlit colours in [0, 1]."""
+        skin = np.asarray(look.skin)
+        table = {
+            Material.SKIN: look.skin,
+            Material.HAIR: look.hair,
+            Material.SHIRT: look.shirt,
+            Material.SLEEVE: look.shirt if look.long_sleeves else look.skin,
+            Material.TROUSERS: look.trousers,
+            Material.SHIN: look.skin if look.shorts else look.trousers,
+            Material.SHOES: look.shoes,
+            Material.EYE: (0.97, 0.97, 0.97),
+            Material.PUPIL: (0.12, 0.09, 0.08),
+            Material.BROW: tuple(0.6 * np.asarray(look.hair) + 0.1 * skin),
+            Material.LIPS: tuple(skin * (0.86, 0.58, 0.56)),
+        }
+        return np.array([table[material] for material in Material], np.float32)[self.materials]
+
+
+@dataclass
+class _Part:
+    vertices: FloatArray
+    faces: Array
+    weights: FloatArray
+    materials: Array
+
+
+@lru_cache(maxsize=1)
+def load_body() -> BodyMesh:
+    """The dressed body; made once a process (about 0.5 s).
+
+    Raises:
+        ImportError: ``mannequin-x`` is not installed.
+    """
+    figure, joints = _figure()
+    dominant = figure.weights.argmax(axis=1)
+    parts = [
+        _cluster(_pick(figure, dominant, (_HEAD,), Material.SKIN), 0.0035),
+        _cluster(_pick(figure, dominant, (_NECK,), Material.SKIN), 0.012),
+        _cluster(_pick(figure, dominant, _HANDS, Material.SKIN), 0.007),
+        _cluster(_pick(figure, dominant, _FEET, Material.SHOES), 0.010),
+    ]
+    parts[0] = _sculpt_head(parts[0])
+    parts += _face(parts[0])
+    parts.append(_torso(figure, dominant))
+    for side in (0, 1):
+        parts.append(_leg(figure, dominant, joints, side))
+        parts.append(_arm(figure, dominant, joints, side))
+    return _join(parts, joints)
+
+
+def _figure() -> tuple[_Part, FloatArray]:
+    """The wooden figure in a T on SMPL's joints, and those joints (24, 3)."""
+    from mannequin import Mannequin  # noqa: PLC0415
+
+    model = Mannequin("wooden")
+    rest = model.rest_pose()
+    vertices = np.asarray(model.vertices(rest), np.float64)
+    own = np.asarray(model.joint_transforms(rest), np.float64)[:N_JOINTS, :3, 3]
+    weights = _folded_weights(model.parents, len(vertices))
+    target = forward_kinematics_full(np.zeros((1, N_JOINTS, 3)), np.zeros((1, 3)))[0][0]
+    moved = vertices + weights @ (target - own)
+    faces = np.asarray(model.faces, np.int64)
+    return _Part(moved, faces, weights, np.zeros(len(faces), np.int64)), target
+
+
+def _folded_weights(parents: Sequence[int], count: int) -> FloatArray:
+    """(V, 24) weights: finger joints are folded into their wrist."""
+    resource = files("mannequin") / "assets" / "wooden.npz"
+    with resource.open("rb") as stream, np.load(stream, allow_pickle=False) as data:
+        index, value = data["skin_joint_indices"], data["skin_weights"].astype(np.float64)
+        rigid = data["skin_rigid_joint_indices"]
+    body = np.arange(len(parents))
+    for joint in range(N_JOINTS, len(parents)):
+        body[joint] = body[parents[joint]]
+    weights = np.zeros((count, N_JOINTS))
+    np.add.at(weights, (np.arange(count)[:, None], body[index]), value)
+    weights[rigid >= 0] = 0.0
+    weights[rigid >= 0, body[rigid[rigid >= 0]]] = 1.0
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def _pick(figure: _Part, dominant: Array, joints: Sequence[int], material: Material) -> _Part:
+    """The triangles whose corners belong to `joints`."""
+    chosen = np.isin(dominant, joints)
+    faces = figure.faces[chosen[figure.faces].all(axis=1)]
+    used, renumbered = np.unique(faces, return_inverse=True)
+    faces = renumbered.reshape(-1, 3)
+    return _Part(figure.vertices[used], faces, figure.weights[used], np.full(len(faces), material))
+
+
+def _cluster(part: _Part, cell_m: float) -> _Part:
+    """A coarser part: the vertices of each cubic cell become their mean."""
+    cells = np.floor(part.vertices / cell_m).astype(np.int64)
+    _, inverse = np.unique(cells, axis=0, return_inverse=True)
+    inverse = inverse.reshape(-1)
+    count = np.bincount(inverse).astype(np.float64)
+
+    def mean(values: FloatArray) -> FloatArray:
+        total = np.zeros((len(count), values.shape[1]))
+        np.add.at(total, inverse, values)
+        return np.asarray(total / count[:, None])
+
+    faces = inverse[part.faces]
+    whole = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 0] != faces[:, 2])
+    return _Part(mean(part.vertices), faces[whole], mean(part.weights), part.materials[whole])
+
+
+def _bump(points: FloatArray, centre: tuple[float, float, float], size: tuple[float, float, float]) -> FloatArray:
+    """(V,) a Gaussian of `points` around `centre` with axes `size`, 1 at the centre."""
+    return np.asarray(np.exp(-0.5 * (((points - centre) / size) ** 2).sum(axis=1)))
+
+
+def _sculpt_head(head: _Part) -> _Part:
+    """Nose, eye sockets, chin and hair on the figure's smooth head. Proportions of an adult's face."""
+    low, high = head.vertices.min(axis=0), head.vertices.max(axis=0)
+    middle, size = 0.5 * (low + high), high - low
+    unit = (head.vertices - middle) / size  # x, y, z in [-0.5, 0.5], front at z = 0.5
+    points = head.vertices.copy()
+    front = unit[:, 2] > 0.1
+    points[:, 2] += 0.020 * front * _bump(unit, (0.0, -0.10, 0.45), (0.07, 0.06, 0.4))
+    points[:, 2] += 0.009 * front * _bump(unit, (0.0, 0.0, 0.45), (0.05, 0.09, 0.4))
+    for side in (-1.0, 1.0):
+        points[:, 2] -= 0.006 * front * _bump(unit, (side * 0.18, 0.03, 0.4), (0.10, 0.05, 0.4))
+        ear = _bump(unit, (side * 0.5, -0.05, -0.02), (0.12, 0.085, 0.055))
+        points[:, 0] += side * 0.016 * ear
+    points[:, 2] += 0.006 * front * _bump(unit, (0.0, -0.43, 0.4), (0.16, 0.06, 0.4))
+    hairy = _hairy(unit)
+    outward = (points - middle) / (np.linalg.norm(points - middle, axis=1, keepdims=True) + 1e-9)
+    points += 0.013 * hairy[:, None] * outward
+    materials = np.where(hairy[head.faces].mean(axis=1) > 0.5, Material.HAIR, Material.SKIN)
+    return _Part(points, head.faces, head.weights, materials)
+
+
+def _hairy(unit: FloatArray) -> FloatArray:
+    """(V,) 1 where hair grows: above the forehead, behind the ears, down to the nape."""
+    hairline = np.interp(unit[:, 2], [-0.5, -0.15, 0.0, 0.2, 0.5], [-0.36, -0.30, 0.02, 0.26, 0.31])
+    return np.asarray(1.0 / (1.0 + np.exp(-(unit[:, 1] - hairline) / 0.015)))
+
+
+def _face(head: _Part) -> list[_Part]:
+    """Eyes, brows and mouth: small discs just before the face."""
+    low, high = head.vertices.min(axis=0), head.vertices.max(axis=0)
+    middle, size = 0.5 * (low + high), high - low
+    discs: list[_Part] = []
+
+    def disc(x: float, y: float, wide: float, tall: float, lift: float, material: Material) -> None:
+        angle = np.linspace(0.0, 2.0 * np.pi, 10, endpoint=False)
+        rim = np.stack([x + wide * np.cos(angle), y + tall * np.sin(angle)], axis=1)
+        flat = np.concatenate([[[x, y]], rim])
+        facing = head.vertices[head.vertices[:, 2] > middle[2]]
+        gap = np.linalg.norm(flat[:, None] - facing[None, :, :2], axis=2)
+        depth = np.array([facing[np.argsort(row)[:4], 2].max() for row in gap]) + lift
+        ring = np.arange(10)
+        faces = np.stack([np.zeros(10, np.int64), 1 + ring, 1 + (ring + 1) % 10], axis=1)
+        weights = np.zeros((11, N_JOINTS))
+        weights[:, _HEAD] = 1.0
+        discs.append(_Part(np.column_stack([flat, depth]), faces, weights, np.full(10, material)))
+
+    for side in (-1.0, 1.0):
+        x, y = middle[0] + side * 0.175 * size[0], middle[1] + 0.02 * size[1]
+        disc(x, y, 0.0145, 0.0075, 0.003, Material.EYE)
+        disc(x, y, 0.0070, 0.0072, 0.005, Material.PUPIL)
+        disc(x, y + 0.021, 0.0185, 0.0042, 0.004, Material.BROW)
+    disc(middle[0], middle[1] - 0.27 * size[1], 0.025, 0.0070, 0.003, Material.LIPS)
+    return discs
+
+
+def _loft(
+    skin: _Part, axis: int, knots: FloatArray, stations: FloatArray, segments: int, thickness_m: float
+) -> tuple[_Part, FloatArray]:
+    """A tube around `skin` along `axis`; also each face's place on the axis.
+
+    Args:
+        skin: What the tube covers.
+        axis: 0 or 1: the tube runs along x or y.
+        knots: (K, 3) points of the centre line, increasing along the axis.
+        stations: (R,) places of the rings on the axis, increasing.
+        segments: Corners of a ring.
+        thickness_m: Gap between skin and cloth.
+    """
+    across = [k for k in range(3) if k != axis]
+    centres = np.stack([np.interp(stations, knots[:, axis], knots[:, k]) for k in across], axis=1)
+    spine = np.stack([np.interp(skin.vertices[:, axis], knots[:, axis], knots[:, k]) for k in across], axis=1)
+    offset = skin.vertices[:, across] - spine
+    radius, bearing = np.linalg.norm(offset, axis=1), np.arctan2(offset[:, 1], offset[:, 0])
+    angles = np.arange(segments) * 2.0 * np.pi / segments
+    along = np.exp(-0.5 * ((stations[:, None] - skin.vertices[:, axis]) / 0.016) ** 2) + 1e-9
+    turn = np.angle(np.exp(1j * (angles[:, None] - bearing)))
+    around = np.exp(-0.5 * (turn / 0.16) ** 2) + 1e-9
+    total = along @ around.T
+    reach = ((along @ (around * radius**10).T) / total) ** 0.1 + thickness_m
+    blurred = np.exp(-0.5 * ((stations[:, None] - skin.vertices[:, axis]) / 0.035) ** 2) + 1e-9
+    weights = np.einsum("rv,sv,vj->rsj", blurred, around, skin.weights, optimize=True)
+    weights /= weights.sum(axis=2, keepdims=True)
+    points = np.empty((len(stations), segments, 3))
+    points[..., axis] = stations[:, None]
+    points[..., across[0]] = centres[:, :1] + reach * np.cos(angles)
+    points[..., across[1]] = centres[:, 1:] + reach * np.sin(angles)
+    faces = _tube_faces(len(stations), segments, flip=axis == 1)
+    caps = np.stack([points[0].mean(axis=0), points[-1].mean(axis=0)])
+    cap_weights = np.stack([weights[0].mean(axis=0), weights[-1].mean(axis=0)])
+    vertices = np.concatenate([points.reshape(-1, 3), caps])
+    part = _Part(
+        vertices, faces, np.concatenate([weights.reshape(-1, N_JOINTS), cap_weights]), np.zeros(len(faces), int)
+    )
+    return part, vertices[faces].mean(axis=1)[:, axis]
+
+
+def _tube_faces(rings: int, segments: int, *, flip: bool) -> Array:
+    """Triangles of a closed tube whose two cap centres come after the rings."""
+    ring, segment = np.meshgrid(np.arange(rings - 1), np.arange(segments), indexing="ij")
+    here, beside = ring * segments + segment, ring * segments + (segment + 1) % segments
+    above, corner = here + segments, beside + segments
+    quads = np.concatenate(
+        [np.stack([here, beside, corner], -1).reshape(-1, 3), np.stack([here, corner, above], -1).reshape(-1, 3)]
+    )
+    step = np.arange(segments)
+    last = (rings - 1) * segments
+    first_cap = np.stack([np.full(segments, rings * segments), (step + 1) % segments, step], axis=1)
+    last_cap = np.stack([np.full(segments, rings * segments + 1), last + step, last + (step + 1) % segments], axis=1)
+    faces = np.concatenate([quads, first_cap, last_cap])
+    return faces[:, ::-1] if flip else faces
+
+
+def _torso(figure: _Part, dominant: Array) -> _Part:
+    skin = _pick(figure, dominant, _TORSO, Material.SHIRT)
+    low, high = skin.vertices[:, 1].min(), skin.vertices[:, 1].max()
+    stations = np.linspace(low + 0.01, high - 0.004, 42)
+    middle = np.median(skin.vertices[:, [0, 2]], axis=0)
+    knots = np.array([[0.0, low, middle[1]], [0.0, high, middle[1]]])
+    part, place = _loft(skin, 1, knots, stations, 40, 0.008)
+    part.materials = np.where(place < 0.035, Material.TROUSERS, Material.SHIRT)
+    return part
+
+
+def _leg(figure: _Part, dominant: Array, joints: FloatArray, side: int) -> _Part:
+    skin = _pick(figure, dominant, (1 + side, 4 + side, 7 + side), Material.TROUSERS)
+    hip, knee, ankle = joints[1 + side], joints[4 + side], joints[7 + side]
+    top = skin.vertices[:, 1].max()
+    stations = np.linspace(ankle[1] - 0.005, top - 0.01, 40)
+    part, place = _loft(skin, 1, np.stack([ankle, knee, hip]), stations, 18, 0.006)
+    part.materials = np.where(place < knee[1] - 0.05, Material.SHIN, Material.TROUSERS)
+    return part
+
+
+def _arm(figure: _Part, dominant: Array, joints: FloatArray, side: int) -> _Part:
+    skin = _pick(figure, dominant, (16 + side, 18 + side), Material.SKIN)
+    shoulder, elbow, wrist = joints[16 + side], joints[18 + side], joints[20 + side]
+    knots = np.stack([shoulder, elbow, wrist])
+    inner, outer = np.abs(skin.vertices[:, 0]).min(), abs(wrist[0]) + 0.005
+    stations = np.linspace(inner + 0.012, outer, 36) if side == 0 else np.linspace(-outer, -inner - 0.012, 36)
+    part, place = _loft(skin, 0, knots if side == 0 else knots[::-1], stations, 16, 0.003)
+    cuff = abs(0.35 * shoulder[0] + 0.65 * elbow[0])
+    part.materials = np.where(np.abs(place) < cuff, Material.SHIRT, Material.SLEEVE)
+    return part
+
+
+def _join(parts: Sequence[_Part], joints: FloatArray) -> BodyMesh:
+    starts = np.cumsum([0] + [len(part.vertices) for part in parts])
+    faces = np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=False)])
+    return BodyMesh(
+        np.concatenate([part.vertices for part in parts]).astype(np.float32),
+        faces.astype(np.int32),
+        np.concatenate([part.weights for part in parts]).astype(np.float32),
+        np.concatenate([part.materials for part in parts]).astype(np.int32),
+        joints.astype(np.float32),
+    )
+
+
+_ = SMPL_PARENTS

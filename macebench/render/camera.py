@@ -1,0 +1,103 @@
+"""Pinhole cameras, and the camera that has the whole dance in its picture.
+
+World: metres, y up. Picture: pixels, x right and y down, the centre of the first pixel at (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from macebench.types import Array, FloatArray, Motion
+
+_NEAR_M = 0.05
+# radius of the ball around a joint that holds the flesh, the hair and the shoes, in metres
+_FLESH_M = 0.16
+_HEAD, _HEAD_TOP_M = 15, 0.20
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera; up is +y.
+
+    Attributes:
+        eye: Position in metres.
+        target: The point in the middle of the picture.
+        fov_deg: Vertical field of view in degrees, in (0, 180).
+
+    Raises:
+        ValueError: the field of view is out of range, or the camera looks straight up or down.
+    """
+
+    eye: tuple[float, float, float]
+    target: tuple[float, float, float]
+    fov_deg: float = 28.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.fov_deg < 180.0:
+            raise ValueError(f"fov_deg is {self.fov_deg}, must be in (0, 180)")
+        if np.hypot(self.eye[0] - self.target[0], self.eye[2] - self.target[2]) < 1e-6:
+            raise ValueError("the camera looks straight up or down")
+
+    @property
+    def axes(self) -> FloatArray:
+        """(3, 3) rows: right, up and backward, in world coordinates."""
+        back = np.subtract(self.eye, self.target).astype(np.float64)
+        back /= np.linalg.norm(back)
+        right = np.cross([0.0, 1.0, 0.0], back)
+        right /= np.linalg.norm(right)
+        return np.stack([right, np.cross(back, right), back])
+
+    def focal_px(self, height: int) -> float:
+        """Focal length in pixels of a picture `height` pixels high."""
+        return 0.5 * height / math.tan(math.radians(self.fov_deg) / 2.0)
+
+    def project(self, points: Array, width: int, height: int) -> tuple[Array, Array]:
+        """Pixels (..., 2) and depths (...) in metres of points (..., 3)."""
+        dtype = np.asarray(points).dtype
+        local = (points - np.asarray(self.eye, dtype)) @ self.axes.T.astype(dtype)
+        depth = np.maximum(-local[..., 2], _NEAR_M)
+        focal = self.focal_px(height)
+        x = 0.5 * width + focal * local[..., 0] / depth
+        y = 0.5 * height - focal * local[..., 1] / depth
+        return np.stack([x, y], axis=-1).astype(dtype), depth
+
+
+def fit_camera(
+    motion: Motion, width: int, height: int, *, fill: float = 0.95, fov_deg: float = 28.0, elevation_m: float = 1.25
+) -> Camera:
+    """The nearest camera on +z of the dancer that has every joint of every frame in its picture.
+
+    Args:
+        motion: The dance.
+        width, height: Size of the picture in pixels.
+        fill: Share of the picture that the dance may use, in (0, 1].
+        fov_deg: Vertical field of view in degrees.
+        elevation_m: Height of the camera above the floor.
+    """
+    joints = motion.joints.reshape(-1, 3)
+    top = motion.joints[:, _HEAD] + [0.0, _HEAD_TOP_M, 0.0]
+    cloud = np.concatenate([joints, top]).astype(np.float64)
+    low, high = cloud.min(axis=0) - _FLESH_M * np.array([1, 0.4, 1]), cloud.max(axis=0) + _FLESH_M * np.array([1, 0.4, 1])
+    middle = 0.5 * (low + high)
+    corners = _corners(low, high)
+    near, far = 1.0, 60.0
+    for _ in range(40):
+        distance = 0.5 * (near + far)
+        camera = _at(middle, high[2] + distance, fov_deg, elevation_m)
+        pixels, _depth = camera.project(corners, width, height)
+        inside = np.abs(pixels / [width, height] - 0.5).max() <= 0.5 * fill
+        near, far = (near, distance) if inside else (distance, far)
+    return _at(middle, high[2] + far, fov_deg, elevation_m)
+
+
+def _at(middle: FloatArray, z: float, fov_deg: float, elevation_m: float) -> Camera:
+    eye = (float(middle[0]), elevation_m, float(z))
+    return Camera(eye, (float(middle[0]), float(middle[1]), float(middle[2])), fov_deg)
+
+
+def _corners(low: FloatArray, high: FloatArray) -> FloatArray:
+    grid = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
+    return np.asarray(low + grid * (high - low))
