@@ -1,1 +1,1 @@
-"""Leaderboards: the table's schema, adding, verifying and showing rows."""
+"""Leaderboards: the schema of the table, adding, verifying, showing and retracting rows."""

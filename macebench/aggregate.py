@@ -8,7 +8,7 @@ the rows of that protocol's reference set. Rows are sorted by clip id, so their 
   feature. With fewer than two vectors on either side there is no value.
 - Every clip is counted once in each score: in ``n``, or in ``n_unscored`` under a reason. Reasons of a clip
   metric are stored under the column's name, those of a set metric under ``feature.<name>``. A set metric's
-  own note counts for all clips that it was computed from.
+  own note counts for all clips that it was computed from. One that fails costs its own value, not the run.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ TOO_FEW_REFERENCE = "reference has fewer than 2 clips with features"
 NO_REASON = "no reason given"
 NOT_FINITE = "value is not finite"
 FEATURE_NOT_FINITE = "feature is not finite"
+_METRIC_FAILURES = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,8 @@ def _compute(metric: Metric, mine: _Vectors, theirs: _Vectors, protocol: Protoco
         result = metric.compute(mine.feature_set(), theirs.feature_set(), protocol)
     except Unscorable as error:
         return {}, "", error.reason
+    except _METRIC_FAILURES as error:
+        return {}, "", f"metric failed: {type(error).__name__}: {error}"
     if not isinstance(result, Mapping):
         return {metric.columns[0].name: float(result)}, "", ""
     values = {str(name): float(value) for name, value in result.items() if name != "note"}

@@ -66,7 +66,7 @@ def load_set(
     Raises:
         UserError: no such folder or split, or no video in it.
     """
-    folder, split = _parse(str(spec))
+    folder, split = parse_spec(str(spec))
     if (folder / METADATA_FILE).is_file():
         files, name = _from_manifest(folder, split, default_split, other_than)
     elif split or other_than:
@@ -80,7 +80,8 @@ def load_set(
     return ClipSet(name, tuple(_clip(clip_id, files[clip_id], music) for clip_id in ids))
 
 
-def _parse(spec: str) -> tuple[Path, str | None]:
+def parse_spec(spec: str) -> tuple[Path, str | None]:
+    """Folder and split of ``DIR`` or ``DIR:SPLIT``. Raises `UserError` when the folder does not exist."""
     path, split = Path(spec), None
     if not path.exists() and ":" in spec:
         head, _, split = spec.rpartition(":")

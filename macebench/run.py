@@ -18,7 +18,7 @@ from typing import Protocol as TypingProtocol
 
 import macebench
 from macebench import registry
-from macebench.clips import REFERENCE_SPLIT, ClipSet, load_set, set_hash
+from macebench.clips import REFERENCE_SPLIT, ClipSet, load_set, parse_spec, set_hash
 from macebench.engine import Crashed, EngineName, Work, run_jobs
 from macebench.errors import UserError
 from macebench.extract import (
@@ -191,9 +191,8 @@ def _generated(config: EvalConfig) -> ClipSet:
     if config.model not in registry.names("models"):
         raise UserError("nothing to score: no --videos were given.",
                         hint="Give --videos DIR, or --model with a name of `macebench ls models`.")  # fmt: skip
-    split = config.reference.rpartition(":")[2] if ":" in config.reference else REFERENCE_SPLIT
-    folder = config.reference.rpartition(":")[0] or config.reference
-    return load_set(folder, music=config.music, other_than=split, limit=config.limit)
+    folder, split = parse_spec(config.reference)
+    return load_set(folder, music=config.music, other_than=split or REFERENCE_SPLIT, limit=config.limit)
 
 
 def plan_run(prepared: Prepared) -> RunPlan:

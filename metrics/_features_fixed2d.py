@@ -38,6 +38,7 @@ WINDOW_S = 1.0 / 6.0
 # Height of SMPL's chest on the line from mid-hip to mid-shoulder in its rest pose.
 CHEST_SHARE = 0.72
 _COLLINEAR = 1e-18
+_UP = np.array([0.0, 1.0])
 _INDEX = {name: index for index, name in enumerate(COCO17)}
 
 
@@ -59,7 +60,7 @@ def to_torso_units(keypoints: FloatArray) -> FloatArray:
     scale = torso_length(keypoints)
     if not scale > 0:
         return np.full_like(keypoints, np.nan)
-    return keypoints * np.array([1.0, -1.0]) / scale
+    return np.asarray(keypoints * np.array([1.0, -1.0]) / scale)
 
 
 def kinetic(keypoints: FloatArray, fps: float) -> FloatArray:
@@ -101,8 +102,7 @@ def geometric(keypoints: FloatArray, fps: float) -> FloatArray:
 def rest_lengths() -> dict[str, float]:
     """Upper arm, shoulder width and hip width of SMPL's rest pose in torso lengths."""
     left, right, elbow = (
-        np.array(point)
-        for point in (relations.REST_LSHOULDER_M, relations.REST_RSHOULDER_M, relations.REST_LELBOW_M)
+        np.array(point) for point in (relations.REST_LSHOULDER_M, relations.REST_RSHOULDER_M, relations.REST_LELBOW_M)
     )
     hips = np.array([relations.REST_LHIP_M, relations.REST_RHIP_M])
     torso = np.linalg.norm((left + right) / 2 - hips.mean(axis=0))
@@ -124,13 +124,11 @@ def _named_joints(positions: FloatArray) -> dict[str, FloatArray]:
     return named | {
         "root": root, "belly": root, "chest": root + CHEST_SHARE * (neck - root), "neck": neck,
         "ltoes": named["lankle"], "rtoes": named["rankle"],
-        "zero": zero, "y_unit": zero + [0.0, 1.0], "minus_y_unit": zero - [0.0, 1.0], "y_min": lowest,
+        "zero": zero, "y_unit": zero + _UP, "minus_y_unit": zero - _UP, "y_min": lowest,
     }  # fmt: skip
 
 
-def _share(
-    relation: Relation, joints: dict[str, FloatArray], lengths: dict[str, float], fps: float
-) -> float:
+def _share(relation: Relation, joints: dict[str, FloatArray], lengths: dict[str, float], fps: float) -> float:
     """Share of the known time steps whose answer is yes; NaN when none is known."""
     points = [joints[name] for name in relation.joints]
     value = _VALUES[relation.kind](points, fps)

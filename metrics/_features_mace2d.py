@@ -62,7 +62,7 @@ def geometric(keypoints: FloatArray) -> FloatArray:
     hip_width = _norm(joints["lhip"][0] - joints["rhip"][0]) + np.float32(_TINY)
     lengths = {"sw": shoulder_width, "hl": shoulder_width, "hw": hip_width}
     answers = np.stack([_answer(relation, joints, lengths) for relation in RELATIONS], axis=1)
-    return answers.astype(np.float32).mean(axis=0).astype(np.float64)
+    return np.asarray(answers.astype(np.float32).mean(axis=0), dtype=np.float64)
 
 
 def _named_joints(keypoints: FloatArray) -> dict[str, Array]:
@@ -76,7 +76,7 @@ def _named_joints(keypoints: FloatArray) -> dict[str, Array]:
     named |= {f"r{part}": points[:, pair[1]] for part, pair in sides.items()}
     zero = np.zeros((len(points), 2))
     named |= {"root": middle["root"], "belly": middle["root"], "neck": middle["neck"], "chest": middle["neck"]}
-    return named | {"zero": zero, "y_unit": zero + [0.0, 1.0]}
+    return named | {"zero": zero, "y_unit": zero + np.array([0.0, 1.0])}
 
 
 def _answer(relation: Relation, joints: dict[str, Array], lengths: dict[str, Array]) -> NDArray[np.bool_]:

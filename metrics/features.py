@@ -78,9 +78,7 @@ def geometric_features_2d(
     return _features_fixed2d.geometric(points, fps)
 
 
-def _check(
-    keypoints: FloatArray, confidence: FloatArray, fps: float, variant: str, *, frames: int
-) -> FloatArray:
+def _check(keypoints: FloatArray, confidence: FloatArray, fps: float, variant: str, *, frames: int) -> FloatArray:
     """The keypoints as float64 with NaN where missing (``fixed``), after all checks."""
     if variant not in VARIANTS_2D:
         raise unknown("variant of 2-D features", variant, VARIANTS_2D, "macebench ls protocols")

@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from macebench.registry import unknown
 from macebench.types import FloatArray
@@ -93,7 +94,7 @@ def standardise(
     if normalise == "none":
         return Standardised(ours, theirs, 0)
     mean, deviation = theirs.mean(axis=0), _deviation(theirs, ddof)
-    keep = np.ones(len(mean), dtype=bool) if drop_below is None else deviation > drop_below
+    keep = varying_features(theirs, ddof=ddof, drop_below=drop_below)
     if not keep.any():
         raise ValueError(f"all {len(mean)} features are constant in the reference {theirs.shape}")
     ours, theirs, mean, deviation = ours[:, keep], theirs[:, keep], mean[keep], deviation[keep]
@@ -103,6 +104,14 @@ def standardise(
         (theirs - mean) / _divisor(deviation, eps),
         int(np.count_nonzero(~keep)),
     )
+
+
+def varying_features(reference: FloatArray, *, ddof: int = 0, drop_below: float | None = 1e-6) -> NDArray[np.bool_]:
+    """(F,) which columns of the (M, F) reference vary by more than `drop_below`; all of them when that is None."""
+    values = np.asarray(reference, dtype=np.float64)
+    if drop_below is None:
+        return np.ones(values.shape[1], dtype=bool)
+    return np.asarray(_deviation(values, ddof) > drop_below)
 
 
 def _deviation(values: FloatArray, ddof: int) -> FloatArray:

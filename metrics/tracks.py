@@ -72,7 +72,7 @@ def prepare_track(track: PoseTrack, protocol: Protocol) -> PreparedTrack:
     """
     rules, sampling = protocol.need_pose(), protocol.sampling
     keypoints, confidence = _to_skeleton(track, protocol)
-    visible = np.isfinite(keypoints).all(axis=2) & (confidence >= rules.confidence_min)
+    visible = _known(keypoints) & (confidence >= rules.confidence_min)
     if not visible.any():
         raise Unscorable(NO_PERSON)
     grid = _grid(track.times_s, sampling)
@@ -81,7 +81,7 @@ def prepare_track(track: PoseTrack, protocol: Protocol) -> PreparedTrack:
     keypoints = np.where(visible[..., None], keypoints, np.nan)
     asked = grid if sampling.method == "linear" else track.times_s[_nearest(track.times_s, grid)]
     points, trust = _interpolate(keypoints, confidence, track.times_s, asked, rules.max_gap_s)
-    _check_presence(np.isfinite(points).all(axis=2), rules)
+    _check_presence(_known(points), rules)
     return PreparedTrack(points, trust, sampling.fps, float(grid[0]))
 
 
@@ -158,6 +158,10 @@ def _reachable(at: FloatArray, asked: FloatArray, longest_s: float) -> Array:
     near = np.minimum(np.abs(at[right] - asked), np.abs(at[left] - asked)) <= tolerance
     between = (asked > at[left]) & (asked < at[right]) & (at[right] - at[left] <= longest_s + 1e-9)
     return np.asarray(near | between)
+
+
+def _known(keypoints: FloatArray) -> Array:
+    return np.asarray(np.isfinite(keypoints).all(axis=2))
 
 
 def _check_presence(known: Array, rules: PoseRules) -> None:

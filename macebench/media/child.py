@@ -95,6 +95,8 @@ class _Answers:
             self._send("error", reason=OUT_OF_MEMORY, detail=str(error)[:500])
 
     def _answer(self, request: Message) -> dict[str, Any]:
+        from av.error import FFmpegError
+
         from macebench.media.ring import Ring, Stopped
 
         ring = Ring(self._memory, self._commands, self._send)
@@ -103,6 +105,10 @@ class _Answers:
             return handler(ring, request["path"], Limits(**request["limits"]), **request["how"])
         except Stopped:
             return {}
+        except FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            raise MediaError("not a media file", error.strerror or str(error)) from error
 
     def _send(self, kind: str, **fields: Any) -> None:
         line = encode({"kind": kind, "id": self._request, **fields})

@@ -56,14 +56,14 @@ class Geometry:
     def __init__(self, frame: Any, sample_aspect: Any, limits: Limits) -> None:
         check_size(frame.width, frame.height, limits)
         aspect = float(sample_aspect or 1)
-        self._width = max(1, round(frame.width * aspect)) if aspect > 0 else frame.width
-        self._height = frame.height
+        self._width: int = max(1, round(frame.width * aspect)) if aspect > 0 else frame.width
+        self._height: int = frame.height
         check_size(self._width, self._height, limits)
         self._swap, self._flip_x, self._flip_y = _orientation(frame)
         self.width, self.height = self._width, self._height
         if self._swap:
             self.width, self.height = self._height, self._width
-        self.rotation_deg = int(round(frame.rotation / 90)) % 4 * 90
+        self.rotation_deg = round(frame.rotation / 90) % 4 * 90
         self._limits = limits
         self._scaler = VideoReformatter()
 
@@ -74,7 +74,7 @@ class Geometry:
             frame, width=self._width, height=self._height, format="rgb24", interpolation=_BICUBIC, threads=1
         )
         plane = rgb.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         picture = rows[: self._height, : self._width * 3].reshape(self._height, self._width, 3)
         if self._swap:
             picture = picture.swapaxes(0, 1)
@@ -125,7 +125,7 @@ def ticks_of(frame: Any, stream: Any, before: int | None) -> int:
     if before is None:
         return 0
     rate = stream.average_rate or stream.guessed_rate or 25
-    return before + max(1, round(1 / (rate * (frame.time_base or stream.time_base))))
+    return before + max(1, int(round(1 / (rate * (frame.time_base or stream.time_base)))))  # noqa: RUF046
 
 
 def stream_frames(path: str, limits: Limits, ring: Ring, batch: int, max_fps: float | None) -> dict[str, int]:

@@ -32,9 +32,7 @@ class Ring:
         send: Sends one message to the parent.
     """
 
-    def __init__(
-        self, memory: int, commands: queue.SimpleQueue[Message], send: Callable[..., None]
-    ) -> None:
+    def __init__(self, memory: int, commands: queue.SimpleQueue[Message], send: Callable[..., None]) -> None:
         self._memory, self._commands, self._send = memory, commands, send
         self._free: collections.deque[int] = collections.deque()
         self._map: mmap.mmap | None = None

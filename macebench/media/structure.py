@@ -12,10 +12,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-_BOXES = frozenset(
-    (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"mfra", b"sidx")
-    + (b"uuid", b"meta", b"udta", b"pdin", b"emsg", b"prft")
-)
+_BOXES = frozenset(b"ftyp styp moov moof mdat free skip wide mfra sidx uuid meta udta pdin emsg prft".split())
 _MAX_BOXES = 200_000
 _EBML_HEADER = 0x1A45DFA3
 _EBML_SEGMENT = 0x18538067

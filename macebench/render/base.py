@@ -146,11 +146,10 @@ def need_rotations(motion: Motion) -> FloatArray:
     return motion.rotations
 
 
-def face_normals(vertices: Array, faces: Array) -> Array:
-    """(F, 3) unit normals of the triangles `faces` (F, 3) over `vertices` (V, 3)."""
-    first = vertices[faces[:, 0]]
-    normal = np.cross(vertices[faces[:, 1]] - first, vertices[faces[:, 2]] - first)
-    return np.asarray(normal / (np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12))
+def face_normals(normals: Array, faces: Array) -> Array:
+    """(F, 3) unit normals of the triangles `faces` (F, 3): the mean of their corners' `normals` (V, 3)."""
+    total = normals[faces[:, 0]] + normals[faces[:, 1]] + normals[faces[:, 2]]
+    return np.asarray(total / (np.sqrt(np.einsum("fa,fa->f", total, total))[:, None] + 1e-12))
 
 
 def shade(normals: Array, albedo: Array, scene: Scene) -> Array:

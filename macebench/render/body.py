@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from macebench.render.base import Look
-from macebench.skeleton import SMPL_PARENTS, forward_kinematics_full
+from macebench.skeleton import forward_kinematics_full
 from macebench.types import N_JOINTS, Array, FloatArray
 
-FLOOR_BELOW_ROOT_M = 0.985
+FLOOR_BELOW_ROOT_M = 0.974
 """Height of the root above the floor when the body stands straight, soles on the floor."""
 
 _TORSO = (0, 3, 6, 9, 13, 14)
 _NECK, _HEAD = 12, 15
-_SHOULDERS, _HANDS, _FEET = (16, 17), (20, 21, 22, 23), (7, 8, 10, 11)
+_HANDS, _FEET = (20, 21, 22, 23), (7, 8, 10, 11)
 
 
 class Material(IntEnum):
@@ -57,6 +57,7 @@ class BodyMesh:
         weights: (V, 24) skinning weights, rows sum to 1, float32.
         materials: (F,) `Material`.
         joints: (24, 3) the joints' places in the rest pose, float32.
+        normals: (V, 3) unit normals in the rest pose, float32.
     """
 
     vertices: NDArray[np.float32]
@@ -64,18 +65,25 @@ class BodyMesh:
     weights: NDArray[np.float32]
     materials: NDArray[np.int32]
     joints: NDArray[np.float32]
+    normals: NDArray[np.float32]
 
-    def pose(self, rotations: FloatArray, root: FloatArray) -> NDArray[np.float32]:
-        """(T, V, 3) vertices of (T, 24, 3) local axis-angle rotations and (T, 3) root positions."""
+    def pose(self, rotations: FloatArray, root: FloatArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(T, V, 3) vertices and (T, V, 3) normals, not normalised, of a motion.
+
+        Args:
+            rotations: (T, 24, 3) local axis-angle in radians.
+            root: (T, 3) positions of the root in metres.
+        """
         places, turns = forward_kinematics_full(rotations, root)
         shift = places - np.einsum("tjab,jb->tja", turns, self.joints.astype(np.float64))
         affine = np.concatenate([turns, shift[..., None]], axis=-1).astype(np.float32)
-        homogeneous = np.concatenate([self.vertices, np.ones((len(self.vertices), 1), np.float32)], axis=1)
-        result = np.empty((len(affine), len(self.vertices), 3), np.float32)
+        vertices = np.empty((len(affine), len(self.vertices), 3), np.float32)
+        normals = np.empty_like(vertices)
         for frame, matrices in enumerate(affine):
             blended = (self.weights @ matrices.reshape(N_JOINTS, 12)).reshape(-1, 3, 4)
-            result[frame] = np.einsum("vab,vb->va", blended, homogeneous)
-        return result
+            vertices[frame] = np.einsum("vab,vb->va", blended[..., :3], self.vertices) + blended[..., 3]
+            normals[frame] = np.einsum("vab,vb->va", blended[..., :3], self.normals)
+        return vertices, normals
 
     def colours(self, look: Look) -> NDArray[np.float32]:
         """(F, 3) unlit colours in [0, 1]."""
@@ -114,10 +122,9 @@ def load_body() -> BodyMesh:
     figure, joints = _figure()
     dominant = figure.weights.argmax(axis=1)
     parts = [
-        _cluster(_pick(figure, dominant, (_HEAD,), Material.SKIN), 0.0035),
-        _cluster(_pick(figure, dominant, (_NECK,), Material.SKIN), 0.012),
-        _cluster(_pick(figure, dominant, _HANDS, Material.SKIN), 0.007),
-        _cluster(_pick(figure, dominant, _FEET, Material.SHOES), 0.010),
+        _cluster(_pick(figure, dominant, (_NECK, _HEAD), Material.SKIN), 0.0055),
+        _cluster(_pick(figure, dominant, _HANDS, Material.SKIN), 0.010),
+        _cluster(_pick(figure, dominant, _FEET, Material.SHOES), 0.014),
     ]
     parts[0] = _sculpt_head(parts[0])
     parts += _face(parts[0])
@@ -130,7 +137,7 @@ def load_body() -> BodyMesh:
 
 def _figure() -> tuple[_Part, FloatArray]:
     """The wooden figure in a T on SMPL's joints, and those joints (24, 3)."""
-    from mannequin import Mannequin  # noqa: PLC0415
+    from mannequin import Mannequin
 
     model = Mannequin("wooden")
     rest = model.rest_pose()
@@ -185,6 +192,13 @@ def _cluster(part: _Part, cell_m: float) -> _Part:
     return _Part(mean(part.vertices), faces[whole], mean(part.weights), part.materials[whole])
 
 
+def _head_box(head: _Part) -> tuple[FloatArray, FloatArray]:
+    """Middle and size of the head without the neck."""
+    points = head.vertices[head.weights[:, _HEAD] > 0.5]
+    low, high = points.min(axis=0), points.max(axis=0)
+    return 0.5 * (low + high), high - low
+
+
 def _bump(points: FloatArray, centre: tuple[float, float, float], size: tuple[float, float, float]) -> FloatArray:
     """(V,) a Gaussian of `points` around `centre` with axes `size`, 1 at the centre."""
     return np.asarray(np.exp(-0.5 * (((points - centre) / size) ** 2).sum(axis=1)))
@@ -192,8 +206,7 @@ def _bump(points: FloatArray, centre: tuple[float, float, float], size: tuple[fl
 
 def _sculpt_head(head: _Part) -> _Part:
     """Nose, eye sockets, chin and hair on the figure's smooth head. Proportions of an adult's face."""
-    low, high = head.vertices.min(axis=0), head.vertices.max(axis=0)
-    middle, size = 0.5 * (low + high), high - low
+    middle, size = _head_box(head)
     unit = (head.vertices - middle) / size  # x, y, z in [-0.5, 0.5], front at z = 0.5
     points = head.vertices.copy()
     front = unit[:, 2] > 0.1
@@ -219,8 +232,7 @@ def _hairy(unit: FloatArray) -> FloatArray:
 
 def _face(head: _Part) -> list[_Part]:
     """Eyes, brows and mouth: small discs just before the face."""
-    low, high = head.vertices.min(axis=0), head.vertices.max(axis=0)
-    middle, size = 0.5 * (low + high), high - low
+    middle, size = _head_box(head)
     discs: list[_Part] = []
 
     def disc(x: float, y: float, wide: float, tall: float, lift: float, material: Material) -> None:
@@ -246,9 +258,9 @@ def _face(head: _Part) -> list[_Part]:
 
 
 def _loft(
-    skin: _Part, axis: int, knots: FloatArray, stations: FloatArray, segments: int, thickness_m: float
+    skin: _Part, axis: int, knots: FloatArray, stations: FloatArray, segments: int, thickness_m: float, fold_m: float
 ) -> tuple[_Part, FloatArray]:
-    """A tube around `skin` along `axis`; also each face's place on the axis.
+    """A tube around `skin` along `axis`; also the lower end of each face on the axis.
 
     Args:
         skin: What the tube covers.
@@ -257,6 +269,7 @@ def _loft(
         stations: (R,) places of the rings on the axis, increasing.
         segments: Corners of a ring.
         thickness_m: Gap between skin and cloth.
+        fold_m: Smoothing along the axis.
     """
     across = [k for k in range(3) if k != axis]
     centres = np.stack([np.interp(stations, knots[:, axis], knots[:, k]) for k in across], axis=1)
@@ -264,7 +277,7 @@ def _loft(
     offset = skin.vertices[:, across] - spine
     radius, bearing = np.linalg.norm(offset, axis=1), np.arctan2(offset[:, 1], offset[:, 0])
     angles = np.arange(segments) * 2.0 * np.pi / segments
-    along = np.exp(-0.5 * ((stations[:, None] - skin.vertices[:, axis]) / 0.016) ** 2) + 1e-9
+    along = np.exp(-0.5 * ((stations[:, None] - skin.vertices[:, axis]) / fold_m) ** 2) + 1e-9
     turn = np.angle(np.exp(1j * (angles[:, None] - bearing)))
     around = np.exp(-0.5 * (turn / 0.16) ** 2) + 1e-9
     total = along @ around.T
@@ -283,7 +296,7 @@ def _loft(
     part = _Part(
         vertices, faces, np.concatenate([weights.reshape(-1, N_JOINTS), cap_weights]), np.zeros(len(faces), int)
     )
-    return part, vertices[faces].mean(axis=1)[:, axis]
+    return part, vertices[faces][:, :, axis].min(axis=1)
 
 
 def _tube_faces(rings: int, segments: int, *, flip: bool) -> Array:
@@ -305,20 +318,31 @@ def _tube_faces(rings: int, segments: int, *, flip: bool) -> Array:
 def _torso(figure: _Part, dominant: Array) -> _Part:
     skin = _pick(figure, dominant, _TORSO, Material.SHIRT)
     low, high = skin.vertices[:, 1].min(), skin.vertices[:, 1].max()
-    stations = np.linspace(low + 0.01, high - 0.004, 42)
+    stations = np.linspace(low + 0.005, high + 0.012, 32)
     middle = np.median(skin.vertices[:, [0, 2]], axis=0)
     knots = np.array([[0.0, low, middle[1]], [0.0, high, middle[1]]])
-    part, place = _loft(skin, 1, knots, stations, 40, 0.008)
-    part.materials = np.where(place < 0.035, Material.TROUSERS, Material.SHIRT)
+    part, place = _loft(skin, 1, knots, stations, 32, 0.009, 0.040)
+    part.materials = np.where(place < -0.03, Material.TROUSERS, Material.SHIRT)
+    _slope_shoulders(part.vertices, high)
     return part
+
+
+def _slope_shoulders(points: FloatArray, top: float) -> None:
+    """Bring the upper torso from a box to shoulders that fall off from the neck; changes `points`."""
+    over = np.clip((points[:, 1] - (top - 0.04)) / 0.052, 0.0, 1.0)
+    points[:, 0] *= 1.0 - 0.60 * over
+    points[:, 2] *= 1.0 - 0.30 * over**1.5
+    upper = np.clip((points[:, 1] - (top - 0.22)) / 0.20, 0.0, 1.0)
+    points[:, 0] *= 1.0 + 0.20 * upper * upper * (3.0 - 2.0 * upper)
+    points[:, 1] -= 0.16 * upper * np.clip(np.abs(points[:, 0]) - 0.05, 0.0, None)
 
 
 def _leg(figure: _Part, dominant: Array, joints: FloatArray, side: int) -> _Part:
     skin = _pick(figure, dominant, (1 + side, 4 + side, 7 + side), Material.TROUSERS)
     hip, knee, ankle = joints[1 + side], joints[4 + side], joints[7 + side]
     top = skin.vertices[:, 1].max()
-    stations = np.linspace(ankle[1] - 0.005, top - 0.01, 40)
-    part, place = _loft(skin, 1, np.stack([ankle, knee, hip]), stations, 18, 0.006)
+    stations = np.linspace(ankle[1] - 0.005, top - 0.01, 30)
+    part, place = _loft(skin, 1, np.stack([ankle, knee, hip]), stations, 16, 0.008, 0.024)
     part.materials = np.where(place < knee[1] - 0.05, Material.SHIN, Material.TROUSERS)
     return part
 
@@ -328,8 +352,16 @@ def _arm(figure: _Part, dominant: Array, joints: FloatArray, side: int) -> _Part
     shoulder, elbow, wrist = joints[16 + side], joints[18 + side], joints[20 + side]
     knots = np.stack([shoulder, elbow, wrist])
     inner, outer = np.abs(skin.vertices[:, 0]).min(), abs(wrist[0]) + 0.005
-    stations = np.linspace(inner + 0.012, outer, 36) if side == 0 else np.linspace(-outer, -inner - 0.012, 36)
-    part, place = _loft(skin, 0, knots if side == 0 else knots[::-1], stations, 16, 0.003)
+    stations = np.linspace(inner + 0.012, outer, 30) if side == 0 else np.linspace(-outer, -inner - 0.012, 30)
+    part, place = _loft(skin, 0, knots if side == 0 else knots[::-1], stations, 14, 0.003, 0.020)
+    start = np.clip((np.abs(part.vertices[:, 0]) - inner) / 0.22, 0.0, 1.0)[:, None]
+    pull = (shoulder - [0.0, 0.025, 0.0] - part.vertices) * [0.0, 0.45, 0.30]
+    part.vertices += (1.0 - start) ** 1.5 * pull
+    swing = np.clip((np.abs(part.vertices[:, 0]) - abs(shoulder[0]) + 0.07) / 0.11, 0.0, 1.0)[:, None]
+    swing = swing * swing * (3.0 - 2.0 * swing)
+    collar = np.zeros(N_JOINTS)
+    collar[13 + side] = 1.0
+    part.weights = swing * part.weights + (1.0 - swing) * collar
     cuff = abs(0.35 * shoulder[0] + 0.65 * elbow[0])
     part.materials = np.where(np.abs(place) < cuff, Material.SHIRT, Material.SLEEVE)
     return part
@@ -338,13 +370,22 @@ def _arm(figure: _Part, dominant: Array, joints: FloatArray, side: int) -> _Part
 def _join(parts: Sequence[_Part], joints: FloatArray) -> BodyMesh:
     starts = np.cumsum([0] + [len(part.vertices) for part in parts])
     faces = np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=False)])
+    vertices = np.concatenate([part.vertices for part in parts])
     return BodyMesh(
-        np.concatenate([part.vertices for part in parts]).astype(np.float32),
+        vertices.astype(np.float32),
         faces.astype(np.int32),
         np.concatenate([part.weights for part in parts]).astype(np.float32),
         np.concatenate([part.materials for part in parts]).astype(np.int32),
         joints.astype(np.float32),
+        _vertex_normals(vertices, faces).astype(np.float32),
     )
 
 
-_ = SMPL_PARENTS
+def _vertex_normals(vertices: FloatArray, faces: Array) -> FloatArray:
+    """(V, 3) unit normals: the sum of the adjacent triangles' normals, weighted by area."""
+    corner = vertices[faces]
+    area = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+    total = np.zeros_like(vertices)
+    for k in range(3):
+        np.add.at(total, faces[:, k], area)
+    return np.asarray(total / (np.linalg.norm(total, axis=1, keepdims=True) + 1e-12))

@@ -46,11 +46,12 @@ class Painter:
         body = load_body()
         albedo = body.colours(scene.look)
         room = _room(scene, self.width * _SCALE, self.height * _SCALE)
-        for joints, vertices in _posed(motion):
+        for joints, vertices, normals in _posed(motion):
             canvas = room.copy()
             _shadow(canvas, joints, scene.camera)
-            visible, points, normals = self._visible(vertices, body.faces, scene.camera)
-            colours = (255.0 * shade(normals, albedo[visible], scene)).tolist()
+            visible, points = self._visible(vertices, body.faces, scene.camera)
+            lit = shade(face_normals(normals, body.faces[visible]), albedo[visible], scene)
+            colours = (255.0 * lit).tolist()
             fill, line = cv2.fillConvexPoly, cv2.LINE_8
             for polygon, colour in zip(points, colours, strict=True):
                 fill(canvas, polygon, colour, line, _SUBPIXEL_BITS)
@@ -62,16 +63,15 @@ class Painter:
 
         camera = camera or fit_camera(motion, self.width, self.height)
         body = load_body()
-        for _joints, vertices in _posed(motion):
+        for _, vertices, _ in _posed(motion):
             canvas = np.zeros((self.height * _SCALE, self.width * _SCALE), np.uint8)
-            _, points, _ = self._visible(vertices, body.faces, camera)
+            _, points = self._visible(vertices, body.faces, camera)
             for polygon in points:
                 cv2.fillConvexPoly(canvas, polygon, 255, cv2.LINE_8, _SUBPIXEL_BITS)
             yield cv2.resize(canvas, (self.width, self.height), interpolation=cv2.INTER_AREA) > 127
 
-    def _visible(self, vertices: Array, faces: Array, camera: Camera) -> tuple[Array, Array, Array]:
-        """Numbers, sub-pixel corners and normals of the triangles that face the camera, far to near."""
-        normals = face_normals(vertices, faces)
+    def _visible(self, vertices: Array, faces: Array, camera: Camera) -> tuple[Array, Array]:
+        """Numbers and sub-pixel corners of the triangles that face the camera, far to near."""
         pixels, depth = camera.project(vertices, self.width * _SCALE, self.height * _SCALE)
         a, b, c = (pixels[faces[:, k]] for k in range(3))
         facing = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) < (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
@@ -80,16 +80,16 @@ class Painter:
         visible = visible[far_first]
         # OpenCV's pixel centres are at whole numbers
         points = np.round((pixels[faces[visible]] - 0.5) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-        return visible, points, normals[visible]
+        return visible, points
 
 
-def _posed(motion: Motion) -> Iterator[tuple[FloatArray, Array]]:
-    """Joints (24, 3) and vertices (V, 3) of each frame; frames are skinned in batches."""
+def _posed(motion: Motion) -> Iterator[tuple[FloatArray, Array, Array]]:
+    """Joints (24, 3), vertices (V, 3) and normals (V, 3) of each frame; frames are skinned in batches."""
     rotations, body = need_rotations(motion), load_body()
     root = motion.root if motion.root is not None else motion.joints[:, 0]
     for start in range(0, len(rotations), _BATCH):
         batch = slice(start, start + _BATCH)
-        yield from zip(motion.joints[batch], body.pose(rotations[batch], root[batch]), strict=True)
+        yield from zip(motion.joints[batch], *body.pose(rotations[batch], root[batch]), strict=True)
 
 
 def _room(scene: Scene, width: int, height: int) -> NDArray[np.uint8]:

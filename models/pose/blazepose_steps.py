@@ -175,3 +175,17 @@ def refine(points: FloatArray, heatmaps: NDArray[Any], *, reach: int = 3, peak_m
     moved = np.stack([(window * c).sum(axis=(1, 2)) / safe / width, (window * r).sum(axis=(1, 2)) / safe / height], 1)
     centre_known = (cells >= 0).all(axis=1) & (cells[:, 0] < width) & (cells[:, 1] < height)
     return np.asarray(np.where((move & centre_known)[:, None], moved, points))
+
+
+def sharpness(heatmaps: NDArray[Any], confidence: FloatArray, confident: float) -> float:
+    """Mean peak of the heat maps of the joints whose confidence is above `confident`; 0 when there is none.
+
+    Args:
+        heatmaps: (H, W, N) logits.
+        confidence: (N,) in [0, 1].
+        confident: Threshold on the confidence.
+    """
+    chosen = confidence > confident
+    if not chosen.any():
+        return 0.0
+    return float(sigmoid(heatmaps.max(axis=(0, 1))[chosen]).mean())
