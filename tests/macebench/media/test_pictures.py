@@ -221,7 +221,7 @@ def test_length_and_rate_of_a_recording_without_an_index(decoder, make):
 
 def test_a_size_that_changes_is_scaled_to_the_first(decoder, make):
     for name, size in (("a", "64x48"), ("b", "32x32")):
-        make.pattern(f"{name}.ts", "-c:v", "libx264", "-bsf:v", "h264_mp4toannexb", size=size, seconds=0.5)
+        make.pattern(f"{name}.ts", "-c:v", "libx264", "-bf", "0", size=size, seconds=0.5)
     joined = make.path("ab.ts")
     joined.write_bytes(make.path("a.ts").read_bytes() + make.path("b.ts").read_bytes())
     make.ffmpeg("-i", "ab.ts", "-c", "copy", "-bsf:v", "setts=ts=N*9000", "ab.mkv")
