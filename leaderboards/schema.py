@@ -156,7 +156,7 @@ def from_csv(text: str, where: str = "board") -> list[ScoreRow]:
     """
     lines = list(csv.reader(io.StringIO(text, newline=""), strict=True)) if text.strip() else []
     if not lines:
-        raise UserError(f"{where} is empty: it has no header.", hint="`macebench leaderboard add` makes a board.")
+        raise UserError(f"{where} is empty: it has no header.", hint="`macebench leaderboard add RUN --board BOARD` makes a board.")
     header = [unescape_cell(cell) for cell in lines[0]]
     scores = _check_header(header, where)
     rows = []
@@ -176,7 +176,9 @@ def read_board(path: Path) -> list[ScoreRow]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"leaderboard {path} does not exist.", hint=f"`macebench leaderboard add RUN {path}` makes one.")
+        raise UserError(
+            f"leaderboard {path} does not exist.", hint=f"`macebench leaderboard add RUN --board {path}` makes one."
+        )
     try:
         return from_csv(path.read_bytes().decode("utf-8-sig"), str(path))
     except (UnicodeDecodeError, csv.Error) as error:

@@ -1,1 +1,1 @@
-"""demo."""
+"""The demo data set: music, dances and videos made by code, deterministic from a seed."""

@@ -42,7 +42,8 @@ _COUNTS = 4
 _STEP_M = 0.02  # a foot that goes less far stays where it is
 _ARC_M, _ARC_SHARE = 0.035, 0.16
 _MAX_FOOT_TWIST = np.radians(48.0)
-_STAGE_M = 0.22
+_STAGE_M = 0.22  # a dance keeps to this side or that of the middle
+_FEET_APART_M = 0.17
 _FEET = slice(0, 10)
 _ROOT, _TURN = slice(10, 13), slice(13, 16)
 _BELLY, _CHEST, _HEAD = slice(16, 19), slice(19, 22), slice(22, 25)
@@ -77,9 +78,7 @@ class Choreography:
     phrases: tuple[str, ...]
 
 
-def choreograph(
-    beats_s: FloatArray, duration_s: float, fps: float, seed: int, genre: str = "pop"
-) -> Choreography:
+def choreograph(beats_s: FloatArray, duration_s: float, fps: float, seed: int, genre: str = "pop") -> Choreography:
     """Dance to beats.
 
     Args:
@@ -122,8 +121,10 @@ def _compose(count: int, rng: np.random.Generator, vocabulary: tuple[str, ...]) 
     """`count` key poses, feet made consistent, and the names of the phrases."""
     poses: list[Pose] = []
     names: list[str] = []
-    centre, turned = 0.0, 0.0
-    state = STAND
+    centre, turned = _STAGE_M * (1.0 if rng.random() < 0.5 else -1.0), 0.0
+    state = replace(
+        STAND, left=replace(STAND.left, x=STAND.left.x + centre), right=replace(STAND.right, x=STAND.right.x + centre)
+    )
     skip = int(rng.integers(_COUNTS))
     while len(poses) - skip < count:
         left = [name for name in vocabulary if name not in names[-3:]]
@@ -135,29 +136,48 @@ def _compose(count: int, rng: np.random.Generator, vocabulary: tuple[str, ...]) 
             state = _settle(state, pose, centre, turned)
             poses.append(state)
         if name == "travel":
-            centre += -0.42 if mirror else 0.42
-            centre = float(np.clip(centre, -_STAGE_M, _STAGE_M))
+            centre = -centre
         if name == "turn":
             turned += -360.0 if mirror else 360.0
     return poses[skip : skip + count], tuple(names)
 
 
 def _settle(before: Pose, wanted: Pose, centre: float, turned: float) -> Pose:
-    """`wanted` on the stage: at most one foot leaves its place, the other one waits for its turn."""
-    feet = [
-        replace(foot, x=foot.x + centre, yaw=foot.yaw + turned) for foot in (wanted.left, wanted.right)
-    ]
+    """`wanted` on the stage: at most one foot leaves its place, the other one waits; feet do not cross."""
+    asked = [replace(foot, x=foot.x + centre, yaw=foot.yaw + turned) for foot in (wanted.left, wanted.right)]
     held = [before.left, before.right]
-    way = [np.hypot(new.x - old.x, new.z - old.z) for new, old in zip(feet, held, strict=True)]
-    raised = [max(new.lift, old.lift) for new, old in zip(feet, held, strict=True)]
-    moves = [w > _STEP_M or r > 0.0 for w, r in zip(way, raised, strict=True)]
-    if all(moves):
-        waits = 0 if (raised[0], way[0]) < (raised[1], way[1]) else 1
-        moves[waits] = False
-    for side in (0, 1):
-        if not moves[side]:
-            feet[side] = replace(feet[side], x=held[side].x, z=held[side].z, lift=0.0)
+    mover = _mover(asked, held, np.radians(wanted.turn + turned))
+    feet = [
+        foot if side == mover else replace(foot, x=held[side].x, z=held[side].z, lift=0.0)
+        for side, foot in enumerate(asked)
+    ]
+    if mover is not None:
+        feet[mover] = _apart(feet[mover], feet[1 - mover], mover, np.radians(wanted.turn + turned))
     return replace(wanted, left=feet[0], right=feet[1], turn=wanted.turn + turned)
+
+
+def _mover(asked: list[Foot], held: list[Foot], heading: float) -> int | None:
+    """Which foot leaves its place: 0 left, 1 right, None neither.
+
+    A foot in the air comes first, then the one that has room, then the one with the longer way.
+    """
+    way = [float(np.hypot(new.x - old.x, new.z - old.z)) for new, old in zip(asked, held, strict=True)]
+    raised = [max(new.lift, old.lift) for new, old in zip(asked, held, strict=True)]
+    moving = [side for side in (0, 1) if way[side] > _STEP_M or raised[side] > 0.0]
+    room = [_gap(asked[0], held[1], heading) >= _FEET_APART_M, _gap(held[0], asked[1], heading) >= _FEET_APART_M]
+    return max(moving, key=lambda side: (raised[side], room[side], way[side]), default=None)
+
+
+def _gap(left: Foot, right: Foot, heading: float) -> float:
+    """How far the left foot is to the left of the right one, in metres, for a body turned by `heading`."""
+    return float((left.x - right.x) * np.cos(heading) - (left.z - right.z) * np.sin(heading))
+
+
+def _apart(foot: Foot, other: Foot, side: int, heading: float) -> Foot:
+    """`foot` moved sideways until it is clear of `other`."""
+    gap = _gap(foot, other, heading) if side == 0 else _gap(other, foot, heading)
+    push = max(0.0, _FEET_APART_M - gap) * (1.0 if side == 0 else -1.0)
+    return replace(foot, x=foot.x + push * float(np.cos(heading)), z=foot.z - push * float(np.sin(heading)))
 
 
 def _channels(poses: list[Pose], rng: np.random.Generator) -> FloatArray:
@@ -189,6 +209,8 @@ def _foot(foot: Foot) -> tuple[float, float, float, float, float]:
 def _arm(name: str, side: int, rng: np.random.Generator) -> tuple[FloatArray, float]:
     """Quaternion of the shoulder in the chest's frame and the elbow's angle, slightly varied."""
     upper, fore = (np.array(direction) * [1.0 if side == 0 else -1.0, 1.0, 1.0] for direction in ARMS[name])
+    if side == 1 and name in ("cross", "clap"):
+        upper, fore = upper + [0.0, -0.14, 0.0], fore + [0.0, -0.08, 0.0]  # the right hand passes below the left
     matrix, elbow = arm_matrix(upper + rng.normal(0.0, 0.03, 3), fore, side)
     return matrix_to_quaternion(matrix), elbow
 
@@ -216,7 +238,10 @@ def _solve(frames: FloatArray) -> tuple[FloatArray, FloatArray]:
     belly, chest = frames[:, _BELLY], frames[:, _CHEST]
     local[:, 3], local[:, 6], local[:, 9] = euler(0.6 * belly), euler(0.4 * belly + 0.4 * chest), euler(0.6 * chest)
     against = (belly + chest) * [-0.25, -0.35, -0.35]
-    local[:, 12], local[:, 15] = euler(0.4 * frames[:, _HEAD] + 0.5 * against), euler(0.6 * frames[:, _HEAD] + 0.5 * against)
+    local[:, 12], local[:, 15] = (
+        euler(0.4 * frames[:, _HEAD] + 0.5 * against),
+        euler(0.6 * frames[:, _HEAD] + 0.5 * against),
+    )
     for side in (0, 1):
         _place_arm(local, frames, side)
     balls, turns = _feet(frames)

@@ -61,7 +61,7 @@ GENRES: dict[str, Genre] = {
         "x...o..ox...o...", 7, 0.9,
     ),
     "electro": Genre(
-        (126, 140), "x...x...x...x...", "....x.......x...", "..o...o...o...o.", "..o...o...o...o.", "xoooxoooxoooxooo",
+        (126, 137), "x...x...x...x...", "....x.......x...", "..o...o...o...o.", "..o...o...o...o.", "xoooxoooxoooxooo",
         "x.......o.......", 9, 3.0,
     ),
 }  # fmt: skip

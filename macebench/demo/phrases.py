@@ -130,13 +130,20 @@ def travel(rng: np.random.Generator) -> tuple[Pose, Pose, Pose, Pose]:
     poses = []
     for count in range(4):
         going = count % 2 == 0
-        left = 0.13 + (0.30 if count < 2 else 0.56)
-        right = -0.13 + (0.0, 0.30, 0.30, 0.54)[count]
+        left = 0.13 + (0.22 if count < 2 else 0.44)
+        right = -0.13 + (0.0, 0.22, 0.22, 0.44)[count]
         poses.append(
             Pose(
-                Foot(left, yaw=14), Foot(right, 0.02 * count, yaw=-4, heel=20 if going else 12), 0.25 if going else 0.3,
-                0.05 if going else 0.11, 0.0, (0, 0, 4 if going else -4), (0, 0, -3), (0 if going else 9, 0, -6 if going else 6),
-                (0, 10, 0), (open_arm, open_arm) if going else (shut, shut),
+                Foot(left, yaw=14),
+                Foot(right, 0.02 * count, yaw=-4, heel=20 if going else 12),
+                0.25 if going else 0.3,
+                0.05 if going else 0.11,
+                0.0,
+                (0, 0, 4 if going else -4),
+                (0, 0, -3),
+                (0 if going else 9, 0, -6 if going else 6),
+                (0, 10, 0),
+                (open_arm, open_arm) if going else (shut, shut),
             )  # fmt: skip
         )
     return poses[0], poses[1], poses[2], poses[3]
@@ -145,29 +152,53 @@ def travel(rng: np.random.Generator) -> tuple[Pose, Pose, Pose, Pose]:
 def turn(rng: np.random.Generator) -> tuple[Pose, Pose, Pose, Pose]:
     """A full turn to the left in four steps."""
     wide, tight = _choice(rng, ("side", "cross"), ("side_high", "chest"), ("vee", "hip"))
-    radius = 0.17
+    radius = 0.21
 
     def at(foot: float, degrees: float) -> tuple[float, float]:
         angle = np.radians(degrees)
         return float(foot * radius * np.cos(angle)), float(-foot * radius * np.sin(angle))
 
     left, right = at(1, 90), at(-1, 0)
-    poses = [Pose(Foot(*left, yaw=100), Foot(*right, yaw=40, heel=15), 0.4, 0.06, 80, arms=(wide, wide), head=(0, 25, 0))]
+    poses = [
+        Pose(Foot(*left, yaw=100), Foot(*right, yaw=40, heel=15), 0.4, 0.06, 80, arms=(wide, wide), head=(0, 25, 0))
+    ]
     right = at(-1, 180)
-    poses.append(Pose(Foot(*left, yaw=140, heel=10), Foot(*right, yaw=185), 0.6, 0.05, 172, arms=(tight, tight), head=(0, 30, 0)))
+    poses.append(
+        Pose(Foot(*left, yaw=140, heel=10), Foot(*right, yaw=185), 0.6, 0.05, 172, arms=(tight, tight), head=(0, 30, 0))
+    )
     left = at(1, 270)
-    poses.append(Pose(Foot(*left, yaw=275), Foot(*right, yaw=225, heel=15), 0.4, 0.06, 262, arms=(wide, wide), head=(0, 30, 0)))
+    poses.append(
+        Pose(Foot(*left, yaw=275), Foot(*right, yaw=225, heel=15), 0.4, 0.06, 262, arms=(wide, wide), head=(0, 30, 0))
+    )
     right = at(-1, 360)
-    poses.append(Pose(Foot(*left, yaw=325, heel=10), Foot(*right, yaw=350), 0.6, 0.05, 352, arms=(tight, tight), head=(0, 8, 0)))
+    poses.append(
+        Pose(Foot(*left, yaw=325, heel=10), Foot(*right, yaw=350), 0.6, 0.05, 352, arms=(tight, tight), head=(0, 8, 0))
+    )
     return poses[0], poses[1], poses[2], poses[3]
 
 
 def arm_wave(rng: np.random.Generator) -> tuple[Pose, Pose, Pose, Pose]:
     """A wave through both arms from the right hand to the left one, the weight goes with it."""
-    first = replace(WIDE, weight=0.85, arms=("side_low", "side_high"), chest=(0, -8, 9), belly=(0, 0, 6), pelvis=(0, 0, -5), head=(0, -14, 4))
+    first = replace(
+        WIDE,
+        weight=0.85,
+        arms=("side_low", "side_high"),
+        chest=(0, -8, 9),
+        belly=(0, 0, 6),
+        pelvis=(0, 0, -5),
+        head=(0, -14, 4),
+    )
     second = replace(WIDE, weight=0.62, arms=("side", "robot"), chest=(-4, 0, 2), drop=0.09)
     third = replace(WIDE, weight=0.30, arms=("goal", "side"), chest=(-4, 0, -3), drop=0.05, head=(0, 10, 0))
-    last = replace(WIDE, weight=0.14, arms=("side_high", "side_low"), chest=(0, 8, -9), belly=(0, 0, -6), pelvis=(0, 0, 5), head=(0, 16, -4))
+    last = replace(
+        WIDE,
+        weight=0.14,
+        arms=("side_high", "side_low"),
+        chest=(0, 8, -9),
+        belly=(0, 0, -6),
+        pelvis=(0, 0, 5),
+        head=(0, 16, -4),
+    )
     return first, second, third, last
 
 
@@ -210,9 +241,15 @@ def body_roll(rng: np.random.Generator) -> tuple[Pose, Pose, Pose, Pose]:
     """A wave through chest, belly and hips."""
     arm = _choice(rng, ("side_low", "back_swing"), ("hip", "hip"), ("goal", "side_low"))
     base = replace(WIDE, left=Foot(0.18, yaw=14), right=Foot(-0.18, yaw=-14))
-    first = replace(base, chest=(-22, 0, 0), belly=(-2, 0, 0), pelvis=(8, 0, 0), head=(-8, 0, 0), drop=0.04, arms=(arm[0],) * 2)
-    second = replace(base, chest=(10, 0, 0), belly=(-16, 0, 0), pelvis=(-4, 0, 0), head=(6, 0, 0), drop=0.10, arms=(arm[1],) * 2)
-    third = replace(base, chest=(26, 0, 0), belly=(12, 0, 0), pelvis=(-10, 0, 0), head=(4, 0, 0), drop=0.18, arms=(arm[1],) * 2)
+    first = replace(
+        base, chest=(-22, 0, 0), belly=(-2, 0, 0), pelvis=(8, 0, 0), head=(-8, 0, 0), drop=0.04, arms=(arm[0],) * 2
+    )
+    second = replace(
+        base, chest=(10, 0, 0), belly=(-16, 0, 0), pelvis=(-4, 0, 0), head=(6, 0, 0), drop=0.10, arms=(arm[1],) * 2
+    )
+    third = replace(
+        base, chest=(26, 0, 0), belly=(12, 0, 0), pelvis=(-10, 0, 0), head=(4, 0, 0), drop=0.18, arms=(arm[1],) * 2
+    )
     last = replace(base, chest=(0, 0, 0), belly=(6, 0, 0), pelvis=(4, 0, 0), drop=0.07, arms=(arm[0],) * 2)
     return first, second, third, last
 
@@ -273,13 +310,24 @@ def rock(rng: np.random.Generator) -> tuple[Pose, Pose, Pose, Pose]:
 
 def arm_hits(rng: np.random.Generator) -> tuple[Pose, Pose, Pose, Pose]:
     """Sharp arm shapes at right angles over a steady stance."""
-    shapes = (("goal", "robot"), ("robot", "goal"), ("clap", "clap"), ("side", "side"), ("goal", "goal"), ("chest", "side"))
+    shapes = (
+        ("goal", "robot"),
+        ("robot", "goal"),
+        ("clap", "clap"),
+        ("side", "side"),
+        ("goal", "goal"),
+        ("chest", "side"),
+    )
     order = rng.permutation(len(shapes))[:4]
     drops = (0.05, 0.11, 0.04, 0.12)
     poses = [
         replace(
-            WIDE, weight=(0.34, 0.66)[count % 2], drop=drops[count], arms=shapes[int(shape)],
-            chest=(0.0, (10.0, -10.0)[count % 2], (-4.0, 4.0)[count % 2]), head=(0.0, (-14.0, 14.0)[count % 2], 0.0),
+            WIDE,
+            weight=(0.34, 0.66)[count % 2],
+            drop=drops[count],
+            arms=shapes[int(shape)],
+            chest=(0.0, (10.0, -10.0)[count % 2], (-4.0, 4.0)[count % 2]),
+            head=(0.0, (-14.0, 14.0)[count % 2], 0.0),
         )  # fmt: skip
         for count, shape in enumerate(order)
     ]

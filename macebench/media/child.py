@@ -56,8 +56,11 @@ def _limit_memory(memory_mb: int) -> None:
 
 def _listen(commands: queue.SimpleQueue[Message]) -> None:
     """Pass on commands; leave at once when the parent has gone, whatever the codec is doing."""
-    for line in sys.stdin.buffer:
-        commands.put(decode(line))
+    rest = b""
+    while data := os.read(0, 1 << 16):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            commands.put(decode(line))
     os._exit(0)
 
 

@@ -139,13 +139,14 @@ class ChildProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_GOODBYE_S)
         code = self._process.returncode
+        end = f"exit code {code}"
         with contextlib.suppress(ValueError):
             if code is not None and code < 0:
-                return f"signal {signal.Signals(-code).name}"
+                end = f"signal {signal.Signals(-code).name}"
         size = self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, size - 300))
         said = " ".join(self._errors.read().decode("utf-8", "replace").split())
-        return f"exit code {code}: {said}" if said else f"exit code {code}"
+        return f"{end}: {said}" if said else end
 
     def kill(self) -> None:
         """End it now, collect it and close every descriptor. May be called twice."""

@@ -10,7 +10,7 @@ Skinning is linear blend skinning: a vertex is the weighted mean of its places i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -19,13 +19,14 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from macebench.render.base import Look
+from macebench.render.base import Look, need_rotations
 from macebench.skeleton import forward_kinematics_full
-from macebench.types import N_JOINTS, Array, FloatArray
+from macebench.types import N_JOINTS, Array, FloatArray, Motion
 
 FLOOR_BELOW_ROOT_M = 0.974
 """Height of the root above the floor when the body stands straight, soles on the floor."""
 
+_BATCH = 32
 _TORSO = (0, 3, 6, 9, 13, 14)
 _NECK, _HEAD = 12, 15
 _HANDS, _FEET = (20, 21, 22, 23), (7, 8, 10, 11)
@@ -133,6 +134,15 @@ def load_body() -> BodyMesh:
         parts.append(_leg(figure, dominant, joints, side))
         parts.append(_arm(figure, dominant, joints, side))
     return _join(parts, joints)
+
+
+def posed(motion: Motion) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Vertices (V, 3) and normals (V, 3) of each frame. Raises `UserError` when there are no rotations."""
+    rotations, body = need_rotations(motion), load_body()
+    root = motion.root if motion.root is not None else motion.joints[:, 0]
+    for start in range(0, len(rotations), _BATCH):
+        batch = slice(start, start + _BATCH)
+        yield from zip(*body.pose(rotations[batch], root[batch]), strict=True)
 
 
 def _figure() -> tuple[_Part, FloatArray]:

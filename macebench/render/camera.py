@@ -14,8 +14,8 @@ from macebench.types import Array, FloatArray, Motion
 
 _NEAR_M = 0.05
 # radius of the ball around a joint that holds the flesh, the hair and the shoes, in metres
-_FLESH_M = 0.16
-_HEAD, _HEAD_TOP_M = 15, 0.20
+_FLESH_M = 0.14
+_HEAD, _HEAD_TOP_M = 15, 0.05
 
 
 @dataclass(frozen=True)
@@ -77,27 +77,27 @@ def fit_camera(
         fov_deg: Vertical field of view in degrees.
         elevation_m: Height of the camera above the floor.
     """
-    joints = motion.joints.reshape(-1, 3)
-    top = motion.joints[:, _HEAD] + [0.0, _HEAD_TOP_M, 0.0]
-    cloud = np.concatenate([joints, top]).astype(np.float64)
-    low, high = cloud.min(axis=0) - _FLESH_M * np.array([1, 0.4, 1]), cloud.max(axis=0) + _FLESH_M * np.array([1, 0.4, 1])
+    joints = motion.joints
+    top = joints[:, _HEAD] + [0.0, _HEAD_TOP_M, 0.0]
+    cloud = np.concatenate([joints.reshape(-1, 3), top]).astype(np.float64)
+    low, high = cloud.min(axis=0), cloud.max(axis=0)
     middle = 0.5 * (low + high)
-    corners = _corners(low, high)
-    near, far = 1.0, 60.0
-    for _ in range(40):
+    near, far = 0.5, 60.0
+    for _ in range(32):
         distance = 0.5 * (near + far)
-        camera = _at(middle, high[2] + distance, fov_deg, elevation_m)
-        pixels, _depth = camera.project(corners, width, height)
-        inside = np.abs(pixels / [width, height] - 0.5).max() <= 0.5 * fill
+        inside = _fills(_at(middle, high[2] + distance, fov_deg, elevation_m), cloud, width, height) <= fill
         near, far = (near, distance) if inside else (distance, far)
     return _at(middle, high[2] + far, fov_deg, elevation_m)
+
+
+def _fills(camera: Camera, cloud: FloatArray, width: int, height: int) -> float:
+    """Share of the half picture that the points with their flesh reach to; above 1 some are outside."""
+    pixels, depth = camera.project(cloud, width, height)
+    flesh = _FLESH_M * camera.focal_px(height) / depth[:, None]
+    size = np.array([width, height], dtype=np.float64)
+    return float(((np.abs(pixels - 0.5 * size) + flesh) / (0.5 * size)).max())
 
 
 def _at(middle: FloatArray, z: float, fov_deg: float, elevation_m: float) -> Camera:
     eye = (float(middle[0]), elevation_m, float(z))
     return Camera(eye, (float(middle[0]), float(middle[1]), float(middle[2])), fov_deg)
-
-
-def _corners(low: FloatArray, high: FloatArray) -> FloatArray:
-    grid = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=np.float64)
-    return np.asarray(low + grid * (high - low))

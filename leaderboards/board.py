@@ -1,0 +1,218 @@
+"""A board on disk: adding rows from run folders, comparing, retracting and showing them.
+
+A board is a CSV file (`macebench.leaderboards.schema`). Beside it, the folder ``protocols`` holds the resolved
+protocol of every row as ``<hash>.json``, so that a difference of two hashes can be named without the runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from macebench.errors import UserError
+from macebench.leaderboards.schema import COST, ScoreRow, as_float, read_board, write_board
+from macebench.leaderboards.verify import Finding, check_rows, parse_stored, rows_of, same, verify
+from macebench.protocol import Protocol
+from macebench.registry import unknown
+from macebench.results import RunResult
+from macebench.store import write_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Added", "Finding", "add", "compare_rows", "load_protocols", "retract", "show", "verify"]
+
+PROTOCOLS_FOLDER = "protocols"
+_NOT_COMPARED = {*COST, "run", "status", "status_reason", "superseded_by", "scores"}
+
+
+@dataclass(frozen=True)
+class Added:
+    """What `add` did: keys (model, protocol hash) by what became of them."""
+
+    added: tuple[tuple[str, str], ...] = ()
+    unchanged: tuple[tuple[str, str], ...] = ()
+    replaced: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        """Rows of the run that are now on the board."""
+        return len(self.added) + len(self.unchanged) + len(self.replaced)
+
+
+def add(run: Path, board: Path, models: Sequence[str] | None = None, *, replace: bool = False) -> Added:
+    """Put the rows of a run on a board; the board is made when it does not exist.
+
+    The run is verified first. A row that is there already (costs aside) stays as it is, retracted or not.
+
+    Args:
+        run: Run folder.
+        board: CSV file.
+        models: Only these models; None means all of the run.
+        replace: Replace a row of the same model and protocol whose content differs.
+
+    Raises:
+        UserError: the run does not verify, a model is not in it, or a row differs and `replace` is off.
+    """
+    run, board = Path(run), Path(board)
+    result = RunResult.read(run)
+    rows = _choose(rows_of(run, location=_location(run, board)), models, run)
+    findings = check_rows(rows, result, run)
+    if findings:
+        raise UserError(
+            f"{run} does not verify: {findings[0]}.",
+            hint=f"`macebench leaderboard verify {run} --run {run}` lists all.",
+        )
+    kept = {row.key: row for row in read_board(board)} if board.is_file() else {}
+    outcome: dict[str, list[tuple[str, str]]] = {"added": [], "unchanged": [], "replaced": []}
+    for row in rows:
+        outcome[_place(row, kept, board, replace)].append(row.key)
+    for digest in sorted({row.protocol_hash for row in rows}):
+        _keep_protocol(board, digest, result.protocols[digest])
+    if outcome["added"] or outcome["replaced"] or not board.is_file():
+        write_board(board, list(kept.values()))
+    return Added(**{name: tuple(keys) for name, keys in outcome.items()})
+
+
+def _choose(rows: list[ScoreRow], models: Sequence[str] | None, run: Path) -> list[ScoreRow]:
+    known = sorted({row.model for row in rows})
+    for name in models or ():
+        if name not in known:
+            raise unknown(f"model of {run}", name, known, f"macebench report {run}")
+    return [row for row in rows if models is None or row.model in models]
+
+
+def _place(row: ScoreRow, kept: dict[tuple[str, str], ScoreRow], board: Path, replace: bool) -> str:
+    """Put `row` into `kept`; says what became of it."""
+    there = kept.get(row.key)
+    changes = [] if there is None else changes_of(there, row)
+    if there is not None and not changes:
+        return "unchanged"
+    if there is not None and not replace:
+        raise UserError(
+            f"{board} has {row.model!r} under {row.protocol_hash} already, with other content: {'; '.join(changes)}.",
+            hint="Add with --replace if the new row is right, or use another model name.",
+        )
+    kept[row.key] = row
+    return "added" if there is None else "replaced"
+
+
+def changes_of(old: ScoreRow, new: ScoreRow) -> list[str]:
+    """What differs between two rows of one model and protocol: ``column: old != new``; costs are left out."""
+    before, after = old.model_dump(exclude=_NOT_COMPARED), new.model_dump(exclude=_NOT_COMPARED)
+    lines = [f"{name}: {before[name]} != {after[name]}" for name in before if before[name] != after[name]]
+    for name in sorted({*old.scores, *new.scores}):
+        one, two = old.scores.get(name), new.scores.get(name)
+        if one is None or two is None:
+            lines.append(f"{name}: {'absent' if one is None else 'there'} != {'absent' if two is None else 'there'}")
+        elif not same(one.value, two.value) or (one.n, one.unscored) != (two.n, two.unscored):
+            lines.append(f"{name}: {as_float(one)!r} (n {one.n}) != {as_float(two)!r} (n {two.n})")
+    return lines
+
+
+def _location(run: Path, board: Path) -> str:
+    """The run folder seen from the board's folder, with forward slashes."""
+    return Path(os.path.relpath(run.resolve(), board.resolve().parent)).as_posix()
+
+
+def _keep_protocol(board: Path, digest: str, protocol: Mapping[str, Any]) -> None:
+    path = board.parent / PROTOCOLS_FOLDER / f"{digest}.json"
+    text = json.dumps(protocol, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    if not path.is_file() or path.read_text("utf-8") != text:
+        write_text(path, text)
+
+
+def load_protocols(board: Path) -> dict[str, Protocol]:
+    """The resolved protocols beside a board, by hash; a file whose content has another hash is left out."""
+    found: dict[str, Protocol] = {}
+    for path in sorted((Path(board).parent / PROTOCOLS_FOLDER).glob("*.json")):
+        protocol = parse_stored(json.loads(path.read_text("utf-8")))
+        if protocol is not None and protocol.hash == path.stem:
+            found[protocol.hash] = protocol
+    return found
+
+
+def compare_rows(
+    first: ScoreRow, second: ScoreRow, protocols: Mapping[str, Protocol] | None = None
+) -> dict[str, tuple[float, float]]:
+    """The values of two rows side by side, for the scores that both have.
+
+    Args:
+        first: A row.
+        second: A row under the same resolved protocol.
+        protocols: Resolved protocols by hash (`load_protocols`), to name what differs.
+
+    Raises:
+        UserError: the rows' protocols have different hashes; the differences are named.
+    """
+    refuse_difference(first.protocol_hash, second.protocol_hash, protocols or {})
+    names = [name for name in first.scores if name in second.scores]
+    return {name: (as_float(first.scores[name]), as_float(second.scores[name])) for name in names}
+
+
+def refuse_difference(first: str, second: str, protocols: Mapping[str, Protocol]) -> None:
+    """Raise a `UserError` that names the differences when two hashes differ."""
+    if first == second:
+        return
+    one, two = protocols.get(first), protocols.get(second)
+    lines = (
+        one.differences(two) if one is not None and two is not None else ["the protocols themselves are not at hand"]
+    )
+    raise UserError(f"rows of protocol {first} and {second} do not compare: {'; '.join(lines)}.",
+                    hint="Evaluate both under one protocol, pose back end and reference set.")  # fmt: skip
+
+
+def retract(board: Path, model: str, protocol_hash: str, reason: str) -> ScoreRow:
+    """Mark a row as retracted; it stays in the file.
+
+    Raises:
+        UserError: no such row, or no reason.
+    """
+    if not reason.strip():
+        raise UserError("a retraction needs a reason.", hint="Say it with --reason.")
+    rows = read_board(board)
+    keys = [row.key for row in rows]
+    if (model, protocol_hash) not in keys:
+        known = [f"{name} under {digest}" for name, digest in keys]
+        raise unknown("row", f"{model} under {protocol_hash}", known, f"macebench leaderboard show {board}")
+    index = keys.index((model, protocol_hash))
+    rows[index] = rows[index].model_copy(update={"status": "retracted", "status_reason": reason.strip()})
+    write_board(board, rows)
+    return rows[index]
+
+
+def show(board: Path) -> Table:
+    """The board as a table for the terminal: one section for each protocol hash, retracted rows struck out."""
+    from rich.table import Table
+
+    rows = read_board(board)
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
+    table = Table(title=str(Path(board).name), title_justify="left", header_style="bold", pad_edge=False)
+    for title in ("model", "protocol", "hash"):
+        table.add_column(title, no_wrap=title == "hash", overflow="fold")
+    for title in ("n", "un-\nscored", *(name.replace("_", "_\n") for name in names)):
+        table.add_column(title, justify="right", no_wrap=True)
+    groups: dict[str, list[ScoreRow]] = {}
+    for row in rows:
+        groups.setdefault(row.protocol_hash, []).append(row)
+    for group in groups.values():
+        for row in group:
+            _add_row(table, row, names)
+        table.add_section()
+    return table
+
+
+def _add_row(table: Table, row: ScoreRow, names: Iterable[str]) -> None:
+    from rich.text import Text
+
+    from macebench.report.numbers import short
+
+    retracted = row.status == "retracted"
+    name = f"{row.model} (retracted: {row.status_reason})" if retracted else row.model
+    values = [short(as_float(row.scores[item])) if item in row.scores else "" for item in names]
+    cells = [name, row.protocol, row.protocol_hash, str(row.n_clips), str(row.n_unscored), *values]
+    style = "strike dim" if retracted else "dim" if row.kind == "calibration" else ""
+    table.add_row(*(Text(cell) for cell in cells), style=style)

@@ -1,0 +1,44 @@
+"""Numbers and names for people: short, aligned, and harmless in HTML."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+
+NO_VALUE = "–"
+ARROWS = {"higher": "↑", "lower": "↓", "reference": "≈"}
+DIRECTIONS = {
+    "higher": "higher is better",
+    "lower": "lower is better",
+    "reference": "nearer to the reference is better",
+}
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+
+
+def short(value: float) -> str:
+    """About three significant digits, at most seven characters; NaN is a dash.
+
+    Example:
+        >>> [short(x) for x in (0.98765, 12.3456, 1234.5, 0.00012, 1.5e7, float("nan"))]
+        ['0.988', '12.35', '1234', '1.2e-04', '1.5e+07', '–']
+    """
+    if math.isnan(value):
+        return NO_VALUE
+    size = abs(value)
+    if value == 0 or math.isinf(value):
+        return f"{value:g}"
+    if size >= 1e5 or size < 5e-4:
+        return f"{value:.1e}"
+    digits = 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
+    return f"{value:.{digits}f}"
+
+
+def esc(text: object) -> str:
+    """`text` for HTML content and attributes; control and text direction characters become a replacement mark."""
+    return html.escape(_CONTROL.sub("�", str(text)), quote=True)
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 clip``, ``2 clips``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
