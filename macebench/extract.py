@@ -39,8 +39,8 @@ class ClipPlan:
         pose: Registered name of the pose back end, or None when no metric needs poses.
         pose_settings: Keyword settings of the back end.
         statistics: Names of the frame statistics.
-        max_pose_fps: Frames are dropped by timestamp above this rate.
         plugins: Plugin files to load in the worker.
+        threads: Threads that OpenCV may use in one worker; results do not depend on it.
     """
 
     store: Path
@@ -48,6 +48,7 @@ class ClipPlan:
     pose_settings: Mapping[str, Any]
     statistics: tuple[str, ...]
     plugins: tuple[Path, ...] = ()
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def setup_clip_worker(plan: ClipPlan) -> None:
     global _worker  # noqa: PLW0603 - the state of a worker process
     import cv2
 
-    cv2.setNumThreads(0)
+    cv2.setNumThreads(plan.threads)
     for path in plan.plugins:
         registry.load_plugin(path)
     _worker = _Worker(plan, Store(plan.store))

@@ -7,6 +7,8 @@ run that was killed goes on where it stopped and ends with the same bytes.
 
 from __future__ import annotations
 
+import importlib
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -168,9 +170,13 @@ def prepare(config: EvalConfig) -> Prepared:
     resolved = tuple(protocol.resolve(backend, described) for protocol in protocols)
     store = Store(config.store)
     plan = ClipPlan(
-        store.root, config.pose if backend is not None else None, dict(config.pose_settings), statistics,
-        config.plugins,
-    )  # fmt: skip
+        store=store.root,
+        pose=config.pose if backend is not None else None,
+        pose_settings=dict(config.pose_settings),
+        statistics=statistics,
+        plugins=config.plugins,
+        threads=max(1, (os.cpu_count() or 1) // max(1, config.workers)),
+    )
     return Prepared(config, generated, reference, resolved, metrics, plan, backend, store)
 
 
@@ -234,10 +240,17 @@ def extract(prepared: Prepared, progress: Progress = silent) -> Extracted:
 
     clips = [clip for clip in prepared.clips if clip.sha256 and not _extracted(prepared, clip)]
     sounds = [job for job in _sounds_to_do(prepared) if job.sha256]
-    with ThreadPoolExecutor(max_workers=1) as beside:
+    with ThreadPoolExecutor(max_workers=2) as beside:
         heard = beside.submit(_run_sounds, prepared, sounds)
+        beside.submit(_import_early)
         seen = _run_clips(prepared, clips, progress)
         return Extracted(seen, heard.result())
+
+
+def _import_early() -> None:
+    """Load what scoring needs while the workers are busy."""
+    for name in ("pandas", "pyarrow.parquet", "scipy.ndimage", "scipy.signal", "scipy.linalg"):
+        importlib.import_module(name)
 
 
 def _run_clips(prepared: Prepared, clips: Sequence[Clip], progress: Progress) -> dict[tuple[str, str], Outcome]:

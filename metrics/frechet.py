@@ -6,8 +6,8 @@ normal distributions with the sets' means and covariances (divisor n - 1)::
     F = |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2)
 
 With S1 = A'A and S2 = B'B (A, B: centred rows over sqrt(n - 1)) the last trace is the sum of the singular values
-of A B'. It is computed so: real and never negative by construction, right for fewer vectors than
-dimensions, and 0 for a set against itself up to rounding. No matrix root is taken: `scipy.linalg.sqrtm` returns
+of A B'. Computed so it is real, never negative (what is left of rounding is cut to 0), right for fewer vectors than
+dimensions, and 0 for a set against itself. No matrix root is taken: `scipy.linalg.sqrtm` returns
 complex or inaccurate roots for singular products.
 
 Before it, features are standardised per column, ``(x - mean) / (deviation + eps)``; `standardise` says by whom.
@@ -26,7 +26,8 @@ from macebench.registry import unknown
 from macebench.types import FloatArray
 
 NORMALISERS = ("reference", "self", "none")
-# Relative size of a column's deviation that rounding alone explains: such a column is constant.
+# What rounding alone explains: a column whose deviation is this small beside its values is constant, and a
+# distance this small beside the traces is 0.
 _ROUNDING = 1e-12
 _BLOCK_BYTES = 32 * 2**20
 
@@ -163,7 +164,7 @@ def frechet_distance(
     Example:
         >>> import numpy as np
         >>> line = np.arange(4.0)[:, None]
-        >>> frechet_distance(line + 3.0, line, normalise="none").value
+        >>> round(frechet_distance(line + 3.0, line, normalise="none").value, 9)
         9.0
     """
     sets = standardise(generated, reference, normalise=normalise, eps=eps, ddof=ddof, drop_below=drop_below)
@@ -175,7 +176,9 @@ def _distance(first: FloatArray, second: FloatArray) -> float:
     shift = first.mean(axis=0) - second.mean(axis=0)
     one, two = _factor(first), _factor(second)
     cross = np.linalg.svd(one @ two.T, compute_uv=False).sum()
-    return max(0.0, float(shift @ shift + np.sum(one**2) + np.sum(two**2) - 2.0 * cross))
+    traces = np.sum(one**2) + np.sum(two**2)
+    value = float(shift @ shift + traces - 2.0 * cross)
+    return value if value > _ROUNDING * traces else 0.0
 
 
 def _factor(values: FloatArray) -> FloatArray:
@@ -244,9 +247,7 @@ def frechet_infinity(
     return FrechetInfinity(float(value), float(slope), tuple(map(int, sizes)), tuple(distances))
 
 
-def _thinned(
-    first: FloatArray, second: FloatArray, size: int, repeats: int, rng: np.random.Generator
-) -> float:
+def _thinned(first: FloatArray, second: FloatArray, size: int, repeats: int, rng: np.random.Generator) -> float:
     if size == len(first):
         return _distance(first, second)
     other = max(2, round(len(second) * size / len(first)))

@@ -44,6 +44,7 @@ _ARC_M, _ARC_SHARE = 0.035, 0.16
 _MAX_FOOT_TWIST = np.radians(48.0)
 _STAGE_M = 0.22  # a dance keeps to this side or that of the middle
 _FEET_APART_M = 0.17
+_PASSING_M = 0.27
 _FEET = slice(0, 10)
 _ROOT, _TURN = slice(10, 13), slice(13, 16)
 _BELLY, _CHEST, _HEAD = slice(16, 19), slice(19, 22), slice(22, 25)
@@ -194,8 +195,9 @@ def _channels(poses: list[Pose], rng: np.random.Generator) -> FloatArray:
         for side in (0, 1):
             row[_ARM[side]], row[_ELBOW[side]] = _arm(pose.arms[side], side, rng)
     for channel in _ARM:
-        for before, after in zip(keys[:-1, channel], keys[1:, channel], strict=True):
-            after *= 1.0 if before @ after >= 0.0 else -1.0
+        for key in range(1, len(keys)):
+            if keys[key - 1, channel] @ keys[key, channel] < 0.0:
+                keys[key, channel] *= -1.0
     for first in (0, 5):
         twist = keys[:, first + 3] - keys[:, 14]
         keys[:, first + 3] -= twist - np.clip(twist, -_MAX_FOOT_TWIST, _MAX_FOOT_TWIST)
@@ -210,7 +212,7 @@ def _arm(name: str, side: int, rng: np.random.Generator) -> tuple[FloatArray, fl
     """Quaternion of the shoulder in the chest's frame and the elbow's angle, slightly varied."""
     upper, fore = (np.array(direction) * [1.0 if side == 0 else -1.0, 1.0, 1.0] for direction in ARMS[name])
     if side == 1 and name in ("cross", "clap"):
-        upper, fore = upper + [0.0, -0.14, 0.0], fore + [0.0, -0.08, 0.0]  # the right hand passes below the left
+        upper[1], fore[1] = upper[1] - 0.14, fore[1] - 0.08  # the right hand passes below the left
     matrix, elbow = arm_matrix(upper + rng.normal(0.0, 0.03, 3), fore, side)
     return matrix_to_quaternion(matrix), elbow
 
@@ -227,7 +229,17 @@ def _step_arcs(frames: FloatArray, keys: FloatArray, key_times: FloatArray, time
         frames[:, first + 2] += arc * bell
         frames[:, first + 4] += np.where(arc > 0.0, np.radians(22.0), 0.0) * bell * (1.0 - u)
         contacts[:, side] = ((way == 0.0) & ~lifted)[slot]
+    _step_around(frames, contacts, 16.0 * (u * (1.0 - u)) ** 2)
     return contacts
+
+
+def _step_around(frames: FloatArray, contacts: NDArray[np.bool_], bell: FloatArray) -> None:
+    """Bend the way of a foot that passes close by the other one; changes `frames`."""
+    for side, (moving, held) in enumerate(((slice(0, 2), slice(5, 7)), (slice(5, 7), slice(0, 2)))):
+        apart = frames[:, moving] - frames[:, held]
+        distance = np.linalg.norm(apart, axis=1)
+        push = np.where(contacts[:, side], 0.0, np.maximum(_PASSING_M - distance, 0.0) * bell)
+        frames[:, moving] += apart * (push / np.maximum(distance, 0.05))[:, None]
 
 
 def _solve(frames: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -30,6 +30,11 @@ VERSION = 1
 NAME = "demo"
 SPLITS = ("train", "test")
 LICENCE = "CC0-1.0"
+COLUMNS = (
+    "clip_id", "file_name", "split", "genre", "tempo_bpm", "beat_times_s", "start_s", "end_s", "fps", "n_frames",
+    "width", "height", "sha256", "music_sha256", "licence", "pairing", "source", "renderer", "seed", "phrases",
+)  # fmt: skip
+"""Columns of ``metadata.parquet``."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,10 @@ class DemoConfig:
             )
         if self.size < 16 or self.size % 2:
             raise UserError(f"size is {self.size}.", hint="Give an even number of pixels, 16 or more.")
-        if not (self.seconds >= 0.5 and 1.0 <= self.fps <= 240.0):
+        if not (self.seconds >= 1.0 and 1.0 <= self.fps <= 240.0):
             raise UserError(
                 f"{self.seconds} s at {self.fps} frames a second cannot be made.",
-                hint="Clips last 0.5 s or more at 1 to 240 frames a second.",
+                hint="Clips last 1 s or more at 1 to 240 frames a second.",
             )
 
     @property
@@ -232,16 +237,12 @@ def build_clip(out: Path, clip: DemoClip, config: DemoConfig) -> dict[str, Any]:
     cv2.setNumThreads(1)
     video, music, motion_file = _paths(out, clip)
     piece = compose(clip.genre, config.seconds, clip.seed)
-    dance = choreograph(piece.beats_s, config.seconds, config.fps, clip.seed, clip.genre)
+    grid = piece.beats_s[0] + 60.0 / piece.tempo_bpm * np.arange(len(piece.beats_s) + 1)
+    dance = choreograph(grid, config.seconds, config.fps, clip.seed, clip.genre)
     motion = dance.motion
     write_wav(music, piece.samples, piece.sample_rate)
-    arrays = {
-        "fps": np.float64(motion.fps),
-        "joints": motion.joints,
-        "rotations": motion.rotations,
-        "root": motion.root,
-    }
-    write_npz(motion_file, {name: np.asarray(array) for name, array in arrays.items()})
+    arrays = {"fps": motion.fps, "joints": motion.joints, "rotations": motion.rotations, "root": motion.root}
+    write_npz(motion_file, {name: np.asarray(array, dtype=np.float64) for name, array in arrays.items()})
     frames = get_renderer(config.renderer, config.size, config.size).render(motion, look=Look.seeded(clip.seed))
     write_video(
         video, frames, fps=config.fps, audio=(piece.samples, piece.sample_rate),
@@ -264,7 +265,7 @@ def _write_tables(out: Path, config: DemoConfig, rows: list[dict[str, Any]]) -> 
 
     from macebench.store import atomic_write, write_text
 
-    table = pd.DataFrame([{key: value for key, value in row.items() if key != "settings"} for row in rows])
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     with atomic_write(out / "metadata.parquet") as temporary:
         table.to_parquet(temporary, index=False)
     hashes = "\n".join(sorted(row["sha256"] for row in rows))
@@ -285,10 +286,11 @@ def _write_tables(out: Path, config: DemoConfig, rows: list[dict[str, Any]]) -> 
 def _datasheet(config: DemoConfig, rows: list[dict[str, Any]]) -> str:
     genres = ", ".join(sorted({row["genre"] for row in rows}))
     tempi = [row["tempo_bpm"] for row in rows]
+    reference = sum(row["split"] == "test" for row in rows)
     return f"""# Data sheet: macebench demo data set, version {VERSION}
 
 **What it is.** {len(rows)} videos of {config.seconds:g} s, {config.size}x{config.size} at {config.fps:g} frames a
-second, of one computer-generated dancer, each with its own computer-generated music. {sum(r["split"] == "test" for r in rows)}
+second, of one computer-generated dancer, each with its own computer-generated music. {reference}
 clips are the reference half (`test`), the others are `train`.
 
 **What it is for.** To show and test the whole evaluation on any machine, without a download. It is no benchmark:

@@ -116,7 +116,7 @@ def compose(genre: str, duration_s: float, seed: int, *, sample_rate: int = SAMP
     mix = np.zeros(round(duration_s * sample_rate))
     _drums(mix, style, bar_start, beat / 4.0, rng, sample_rate)
     _harmony(mix, style, bar_start, beat / 4.0, rng, sample_rate)
-    beats = first + beat * np.arange(int(np.ceil((duration_s - first) / beat)))
+    beats = np.array([first + beat * k for k in range(int(np.ceil((duration_s - first) / beat)))], dtype=np.float64)
     loud = np.tanh(1.4 * mix / (np.abs(mix).max() + 1e-9))
     return Piece((0.8 * loud).astype(np.float32), sample_rate, beats[beats < duration_s], tempo, genre)
 

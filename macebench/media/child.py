@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import queue
 import signal
@@ -94,8 +95,9 @@ class _Answers:
             self._send("end", **self._answer(request))
         except MediaError as error:
             self._send("error", reason=error.reason, detail=error.detail[:500])
-        except MemoryError as error:
-            self._send("error", reason=OUT_OF_MEMORY, detail=str(error)[:500])
+        except (MemoryError, OSError) as error:
+            full = isinstance(error, MemoryError) or error.errno == errno.ENOMEM
+            self._send("error", reason=OUT_OF_MEMORY if full else "file not found", detail=str(error)[:500])
 
     def _answer(self, request: Message) -> dict[str, Any]:
         from av.error import FFmpegError

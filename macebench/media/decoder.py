@@ -6,7 +6,7 @@ out of memory costs one clip: it is killed, collected and replaced at the next c
 
 Reasons of `MediaError`:
 
-- ``file not found``, ``empty file``
+- ``file not found`` (also when it may not be read), ``empty file``
 - ``not a media file``: no known container, no regular file, or a codec that is not there.
 - ``container not allowed``: another container than mp4, mov, webm, mkv, wav, flac, mp3, ogg, or a playlist.
   The content decides, never the suffix.

@@ -172,6 +172,7 @@ class ChildProcess:
         os.close(self._output)
         os.close(self._memory)
         self._output = self._memory = -1
+        self._map = None
         self._errors.close()
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):

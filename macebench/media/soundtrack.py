@@ -19,6 +19,7 @@ from macebench.media.wire import SOUND_SLOT_BYTES
 from macebench.types import Array
 
 _HOLE_S = 0.05
+_MAX_PLANES = 8
 _FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
 _SLOT_SAMPLES = SOUND_SLOT_BYTES // 4
 
@@ -89,6 +90,9 @@ class _Samples:
             self._ring.open(SOUND_SLOT_BYTES, sample_rate=self._rate, start_s=offset)
         if frame.sample_rate != self._rate:
             raise MediaError(TRUNCATED, f"sample rate changes from {self._rate} to {frame.sample_rate}")
+        if frame.format.is_planar and frame.layout.nb_channels > _MAX_PLANES:
+            # PyAV reads behind its table of planes and brings the process down.
+            raise MediaError("not a media file", f"{frame.layout.nb_channels} channels")
         hole = 0.0 if time is None else time - self._start_s - self.seconds
         check_length(self.seconds + max(hole, 0.0), self._limits)
         if hole > _HOLE_S:

@@ -72,7 +72,8 @@ def fit_camera(
 
     Args:
         motion: The dance.
-        width, height: Size of the picture in pixels.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
         fill: Share of the picture that the dance may use, in (0, 1].
         fov_deg: Vertical field of view in degrees.
         elevation_m: Height of the camera above the floor.

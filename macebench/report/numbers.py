@@ -1,10 +1,8 @@
-"""Numbers and names for people: short, aligned, and harmless in HTML."""
+"""Numbers and counts for people: short and aligned."""
 
 from __future__ import annotations
 
-import html
 import math
-import re
 
 NO_VALUE = "–"
 ARROWS = {"higher": "↑", "lower": "↓", "reference": "≈"}
@@ -13,7 +11,6 @@ DIRECTIONS = {
     "lower": "lower is better",
     "reference": "nearer to the reference is better",
 }
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 
 
 def short(value: float) -> str:
@@ -32,11 +29,6 @@ def short(value: float) -> str:
         return f"{value:.1e}"
     digits = 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
     return f"{value:.{digits}f}"
-
-
-def esc(text: object) -> str:
-    """`text` for HTML content and attributes; control and text direction characters become a replacement mark."""
-    return html.escape(_CONTROL.sub("�", str(text)), quote=True)
 
 
 def plural(count: int, noun: str) -> str:

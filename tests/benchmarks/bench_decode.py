@@ -83,9 +83,7 @@ def main() -> int:
         start_s = time.perf_counter() - start
         ours(decoder, path, 0.0)
         in_process(path, 0.0)
-        pairs = [
-            (ours(decoder, path, pause_s), in_process(path, pause_s)) for _ in range(options.rounds)
-        ]
+        pairs = [(ours(decoder, path, pause_s), in_process(path, pause_s)) for _ in range(options.rounds)]
     mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = mine / theirs
     lines = [

@@ -1,13 +1,12 @@
 """Makes golden.json: every fixed variant on closed-form inputs. Run it after a change that is meant to move numbers.
 
-    python tests/metrics/make_golden.py
+python tests/metrics/make_golden.py
 """
 
 import json
 from pathlib import Path
 
 import numpy as np
-
 from macebench.metrics import beats, diversity, features, frechet
 
 FILE = Path(__file__).with_name("golden.json")

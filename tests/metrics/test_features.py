@@ -1,15 +1,16 @@
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from macebench.errors import UnknownNameError
 from macebench.metrics import _features_fixed2d as fixed
 from macebench.metrics._relations import RELATIONS
 from macebench.metrics.features import geometric_features_2d, kinetic_features_2d
+
+from macebench.errors import UnknownNameError
 from macebench.skeleton import COCO17
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
@@ -27,7 +28,9 @@ def person(n_frames=40, seed=0, amount=8.0):
     )  # fmt: skip
     rng = np.random.default_rng(seed)
     steps = rng.normal(0, amount, (n_frames, 17, 2))
-    smooth = np.stack([np.convolve(steps[:, j, a], np.ones(5) / 5, "same")[:n_frames] for j in range(17) for a in range(2)])
+    smooth = np.stack(
+        [np.convolve(steps[:, j, a], np.ones(5) / 5, "same")[:n_frames] for j in range(17) for a in range(2)]
+    )
     return np.array([300.0, 300.0]) + rest * [1, -1] + smooth.T.reshape(n_frames, 17, 2)
 
 
@@ -79,6 +82,13 @@ def test_mace2d_has_eleven_dead_features():
     assert not values[dead].any()
 
 
+def test_mace2d_angles_include_their_limits():
+    """A folded arm, wrist on the way to the shoulder: 0 degrees, which the released code counts as bent."""
+    clip = np.random.default_rng(3).uniform(0, 500, (10, 25, 2))
+    clip[:, [6, 8, 10]] = np.array([[300.0, 100.0], [100.0, 100.0], [200.0, 100.0]])
+    assert geometric_features_2d(clip, np.ones((10, 25)), fps=16, variant="mace2d")[6] == 1.0
+
+
 def loop_kinetic(positions, fps, half):
     """The window scheme of aistplusplus_api, one frame and joint at a time, NaN skipped."""
     n_frames, n_joints, _ = positions.shape
@@ -126,7 +136,7 @@ def loop_geometric(clip, fps):
         f["y_unit"], f["minus_y_unit"], f["y_min"] = np.array([0, 1]), np.array([0, -1]), np.array([0, low])
     lengths = fixed.rest_lengths()
     counts = np.zeros(32)
-    for last, f in zip(frames, frames[1:], strict=False):
+    for last, f in pairwise(frames):
         for k, relation in enumerate(RELATIONS):
             counts[k] += question(relation, last, f, fps, relation.factor * lengths[relation.length])
     return counts / (len(frames) - 1)

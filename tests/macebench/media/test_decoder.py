@@ -1,5 +1,6 @@
 """Damaged, hostile and oversized files, and a decoder process that dies, hangs or is left alone."""
 
+import gc
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -159,10 +161,8 @@ def test_a_cover_picture_is_no_video(decoder, make):
 
 
 def test_no_frames(decoder, make):
-    make.ffmpeg(
-        "-f", "lavfi", "-i", "testsrc2=s=64x48:d=1:r=10", "-f", "lavfi", "-i", "sine=d=1",
-        "-frames:v", "0", "-movflags", "+empty_moov", "-c:v", "libx264", "-pix_fmt", "yuv420p", "none.mp4",
-    )  # fmt: skip
+    path = make.pattern("frag.mp4", "-movflags", "+frag_keyframe+empty_moov")
+    make.cut(path, "none.mp4", path.read_bytes().index(b"moof") - 4)
     assert reason(lambda: decoder.probe(make.path("none.mp4"))) == "no frames"
     assert read(decoder, make.path("none.mp4")) == (0, "no frames")
 
@@ -208,12 +208,11 @@ def test_bytes_behind_the_end_are_no_damage(decoder, make):
 def test_a_hole_in_the_middle(decoder, make):
     path = make.pattern("f.mp4", "-movflags", "+faststart", "-bf", "0", seconds=3)
     data = bytearray(path.read_bytes())
-    middle = (data.index(b"mdat") + len(data)) // 2
-    data[middle : middle + 3000] = b"\xff" * 3000
+    with av.open(str(path)) as container:
+        place = [packet.pos for packet in container.demux(video=0)][20]
+    data[place : place + 30] = b"\xff" * 30
     path.write_bytes(data)
-    count, why = read(decoder, path)
-    assert why == "truncated file"
-    assert 3 < count < 30
+    assert read(decoder, path) == (20, "truncated file")
 
 
 # --- files that are too much -----------------------------------------------------------------
@@ -240,7 +239,7 @@ def test_declared_size_that_is_a_lie(decoder, make):
 
 
 def test_scaling_to_square_pixels_counts_too(make):
-    path = make.pattern("flat.mp4", "-vf", "setsar=200/1")
+    path = make.pattern("flat.mp4", "-vf", "setsar=20/1")
     with Decoder(Limits(max_pixels=100 * 100)) as small:
         assert read(small, path) == (0, "too many pixels")
 
@@ -274,10 +273,11 @@ def test_too_many_frames(make):
         assert read(strict, path) == (10, None)
 
 
-def test_out_of_memory_costs_one_clip(make):
+@pytest.mark.parametrize("memory_mb", [400, 550])
+def test_out_of_memory_costs_one_clip(make, memory_mb):
     path = make.pattern("big.mp4", "-preset", "ultrafast", size="3840x2160", seconds=0.5)
     small = make.pattern("small.mp4")
-    with Decoder(Limits(memory_mb=500)) as decoder:
+    with Decoder(Limits(memory_mb=memory_mb)) as decoder:
         assert read(decoder, small) == (10, None)
         first = decoder.pid
         assert read(decoder, path) == (0, "decoder ran out of memory")
@@ -329,7 +329,7 @@ def test_killed_while_idle_costs_nothing(make):
 
 def test_a_hung_decoder_times_out(make):
     path = write_video(make.path("a.mp4"), greys(300), fps=30)
-    with Decoder(Limits(wall_s=0.5)) as decoder:
+    with Decoder(Limits(wall_s=0.8)) as decoder:
         decoder.start()
         stream = decoder.frames(path, batch=8)
         next(stream)
@@ -353,11 +353,11 @@ def _restarted(decoder):
 
 def test_the_time_of_the_consumer_is_not_counted(make):
     path = write_video(make.path("a.mp4"), greys(60), fps=30)
-    with Decoder(Limits(wall_s=0.4)) as decoder:
+    with Decoder(Limits(wall_s=1.0)) as decoder:
         decoder.start()
         count = 0
         for batch in decoder.frames(path, batch=10):
-            time.sleep(0.15)
+            time.sleep(0.2)
             count += len(batch)
     assert count == 60
 
@@ -460,7 +460,7 @@ def test_the_child_imports_nothing_heavy():
     code = (
         "import sys, macebench.media.child, macebench.media.pictures, macebench.media.soundtrack\n"
         "heavy = {'torch', 'cv2', 'librosa', 'scipy', 'pandas', 'soxr', 'imageio_ffmpeg', 'yaml', 'pydantic'}\n"
-        "sys.exit(','.join(sorted(heavy & set(sys.modules))))"
+        "sys.exit(','.join(sorted(heavy & set(sys.modules))) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -483,6 +483,7 @@ def test_modules_in_the_working_folder_are_not_imported(make, monkeypatch):
 def test_many_clips_leave_no_descriptors_behind(make):
     path, bad = make.pattern("a.mp4"), make.path("bad.mp4")
     bad.write_bytes(b"rubbish" * 100)
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         with Decoder() as decoder:
