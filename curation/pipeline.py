@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from macebench.curation.stage import Rejection, Stage, Task
-
 from macebench.errors import MediaError
 from macebench.media import file_sha256
 

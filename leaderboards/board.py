@@ -187,14 +187,17 @@ def retract(board: Path, model: str, protocol_hash: str, reason: str) -> ScoreRo
 def show(board: Path) -> Table:
     """The board as a table for the terminal: one section for each protocol hash, retracted rows struck out."""
     from rich.table import Table
+    from rich.text import Text
+
+    from macebench.report.numbers import folded
 
     rows = read_board(board)
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     table = Table(title=str(Path(board).name), title_justify="left", header_style="bold", pad_edge=False)
     for title in ("model", "protocol", "hash"):
         table.add_column(title, no_wrap=title == "hash", overflow="fold")
-    for title in ("n", "un-\nscored", *(name.replace("_", "_\n") for name in names)):
-        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("n", "un-\nscored", *(folded(name, 6) for name in names)):
+        table.add_column(Text(title), justify="right", no_wrap=True)
     groups: dict[str, list[ScoreRow]] = {}
     for row in rows:
         groups.setdefault(row.protocol_hash, []).append(row)

@@ -156,7 +156,9 @@ def from_csv(text: str, where: str = "board") -> list[ScoreRow]:
     """
     lines = list(csv.reader(io.StringIO(text, newline=""), strict=True)) if text.strip() else []
     if not lines:
-        raise UserError(f"{where} is empty: it has no header.", hint="`macebench leaderboard add RUN --board BOARD` makes a board.")
+        raise UserError(
+            f"{where} is empty: it has no header.", hint="`macebench leaderboard add RUN --board BOARD` makes a board."
+        )
     header = [unescape_cell(cell) for cell in lines[0]]
     scores = _check_header(header, where)
     rows = []

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 from typing import Protocol as TypingProtocol
 
 import macebench
@@ -47,6 +47,7 @@ from macebench.store import Store
 from macebench.tables import ClipRow
 from macebench.types import Beats, Clip, Evidence, Missing, ModelCard
 
+T = TypeVar("T")
 REFERENCE_MODEL = "reference"
 _VERSIONS_OF = ("numpy", "scipy", "librosa", "av", "opencv-python-headless", "ai-edge-litert", "transformers")
 
@@ -385,7 +386,7 @@ class Stopwatch:
 
     phases: dict[str, float] = field(default_factory=dict)
 
-    def measure(self, phase: str, action: Callable[[], Any]) -> Any:
+    def measure(self, phase: str, action: Callable[[], T]) -> T:
         """Run `action` and note how long it took."""
         start = time.perf_counter()
         try:

@@ -23,10 +23,8 @@ def needed(metrics: Sequence[Metric]) -> tuple[list[Feature], set[str]]:
     """The features of the set metrics, and everything that metrics and features need."""
     names = sorted({metric.feature for metric in metrics if metric.feature is not None})
     features = [registry.get_feature(name) for name in names]
-    needs: set[str] = set()
-    for item in [*metrics, *features]:
-        needs |= item.needs
-    return features, needs
+    needs = {need for metric in metrics for need in metric.needs}
+    return features, needs | {need for feature in features for need in feature.needs}
 
 
 def score_clip(

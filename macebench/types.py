@@ -115,7 +115,8 @@ class PoseTrack:
     @property
     def present(self) -> NDArray[np.bool_]:
         """(T,) frames in which a person was found."""
-        return np.isfinite(self.keypoints).all(axis=2).any(axis=1)
+        visible: NDArray[np.bool_] = np.isfinite(self.keypoints).all(axis=2)
+        return np.asarray(visible.any(axis=1), dtype=np.bool_)
 
     def replace(self, **changes: Any) -> PoseTrack:
         """A copy with some fields changed (`dataclasses.replace`)."""

@@ -28,9 +28,9 @@ Neither family changes when the picture is translated, scaled or mirrored.
 from __future__ import annotations
 
 import numpy as np
+
 from macebench.metrics import _relations as relations
 from macebench.metrics._relations import RELATIONS, Relation
-
 from macebench.skeleton import COCO17
 from macebench.types import FloatArray
 

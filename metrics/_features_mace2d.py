@@ -17,9 +17,9 @@ as the source does.
 from __future__ import annotations
 
 import numpy as np
-from macebench.metrics._relations import RELATIONS, Relation
 from numpy.typing import NDArray
 
+from macebench.metrics._relations import RELATIONS, Relation
 from macebench.types import Array, FloatArray
 
 FRAME_TIME_S = 1.0 / 30.0

@@ -9,8 +9,8 @@ amplitude. Standardised by the reference, more is not better: read it against th
 from __future__ import annotations
 
 import numpy as np
-from macebench.metrics.frechet import standardise
 
+from macebench.metrics.frechet import standardise
 from macebench.types import FloatArray
 
 _BLOCK_BYTES = 32 * 2**20

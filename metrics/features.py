@@ -20,8 +20,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from macebench.metrics import _features_fixed2d, _features_mace2d
 
+from macebench.metrics import _features_fixed2d, _features_mace2d
 from macebench.registry import unknown
 from macebench.types import FloatArray
 

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from macebench.errors import Unscorable
 from macebench.metrics import beats
 from macebench.metrics.diversity import diversity
 from macebench.metrics.features import geometric_features_2d, kinetic_features_2d
 from macebench.metrics.frechet import frechet_distance, varying_features
 from macebench.metrics.tracks import PreparedTrack, prepare_track
-
-from macebench.errors import Unscorable
 from macebench.protocol import BeatRules, Protocol
 from macebench.registry import Column, feature, metric
 from macebench.types import Evidence, FeatureSet, FloatArray
@@ -153,7 +153,7 @@ def motion_beat_times(evidence: Evidence, protocol: Protocol) -> FloatArray:
         Unscorable: the clip has no usable pose.
     """
     track = prepare_track(evidence.need_pose(), protocol)
-    return _motion_times(track, protocol.need_beats())
+    return _motion_times(track, protocol.need_beats()) + track.start_s
 
 
 def speed_curve(evidence: Evidence, protocol: Protocol) -> tuple[FloatArray, FloatArray]:

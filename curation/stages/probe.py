@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 
 from macebench.curation.stage import Rejection, Task, Verdict
-
 from macebench.registry import stage
 
 

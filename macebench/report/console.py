@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from macebench.report.numbers import ARROWS, short
+from macebench.report.numbers import ARROWS, folded, short
 from macebench.results import Entry, RunResult
 
 if TYPE_CHECKING:
@@ -13,16 +13,21 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def summary_tables(result: RunResult) -> list[Table]:
-    """One table for each protocol, readable in 100 columns: model, n, unscored values, and the scores.
+_HEAD_WIDTHS = (12, 6)
+
+
+def summary_tables(result: RunResult, width: int = 100) -> list[Table]:
+    """One table for each protocol: model, n, unscored values, and the scores.
+
+    Column names are hyphenated where the table would be wider than `width` characters.
 
     The evaluated model stands first; calibration rows after it are dim. A score that fewer clips have than the row
     has carries its own n, as in ``0.412/3``. NaN is a dash.
     """
-    return [_table(result, digest) for digest in result.protocols]
+    return [_table(result, digest, width) for digest in result.protocols]
 
 
-def _table(result: RunResult, digest: str) -> Table:
+def _table(result: RunResult, digest: str, width: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -35,13 +40,23 @@ def _table(result: RunResult, digest: str) -> Table:
     table.add_column("model", overflow="fold", min_width=8)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("un-\nscored", justify="right")
-    for record in entries[0].scores if entries else ():
-        name = record.name.replace("_", "_\n")
-        table.add_column(Text(f"{name} {ARROWS[record.better]}"), justify="right", no_wrap=True, min_width=5)
+    for head in _heads(entries, width):
+        table.add_column(Text(head), justify="right", no_wrap=True, min_width=5)
     for index, entry in enumerate(entries):
         style = "dim" if index and entry.model.kind == "calibration" else "bold" if not index else ""
         table.add_row(*_cells(entry), style=style)
     return table
+
+
+def _heads(entries: list[Entry], width: int) -> list[str]:
+    """Names of the scores with their arrows, folded as little as fits."""
+    records = entries[0].scores if entries else []
+    taken = max((len(entry.model.name) for entry in entries), default=0) + 13
+    for most in _HEAD_WIDTHS:
+        heads = [f"{folded(record.name, most)} {ARROWS[record.better]}" for record in records]
+        if taken + sum(max(5, *map(len, head.splitlines())) + 1 for head in heads) <= width:
+            break
+    return heads
 
 
 def _title(protocol: dict[str, object], digest: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_SHORT = 8
 _VOID = {"br", "col", "hr", "img", "input", "link", "meta"}
 
 
@@ -54,5 +55,7 @@ def join(parts: Iterable[object], between: str = "") -> Html:
 
 
 def breakable(name: str) -> Html:
-    """A name that may be broken into lines after each underscore."""
+    """A name that may be broken into lines after each underscore, unless it is short."""
+    if len(name) <= _SHORT:
+        return esc(name)
     return join(name.split("_"), Html("_<wbr>"))

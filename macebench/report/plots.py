@@ -13,10 +13,10 @@ from macebench.report.view import ColumnView, CurveView, RowView, Section
 from macebench.types import FloatArray
 
 _WIDTH, _HEIGHT = 760.0, 150.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 8.0, 10.0, 24.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 8.0, 18.0, 24.0
 _MAX_POINTS = 700
 _BAR_WIDTH, _BAR_ROW, _LABEL_WIDTH, _VALUE_WIDTH = 380.0, 22.0, 120.0, 62.0
-_LOG_RATIO = 60.0
+_LOG_RATIOS = (60.0, 1e6)
 _Along = Callable[[float], float]
 
 
@@ -76,7 +76,7 @@ def _axes(start: float, end: float, top: float, x: _Along, y: _Along) -> Html:
         at = f"{y(value):.1f}"
         parts.append(el("path", class_="gridline", d=f"M{_LEFT:g} {at}H{_WIDTH - _RIGHT:g}"))
         parts.append(el("text", f"{value:g}", class_="tick", x=f"{_LEFT - 6:g}", y=at, dy="3.5", text_anchor="end"))
-    parts.append(el("text", "px/s", class_="tick", x="0", y=f"{_TOP + 3:g}"))
+    parts.append(el("text", "px/s", class_="tick", x=f"{_LEFT - 6:g}", y="9", text_anchor="end"))
     return join(parts)
 
 
@@ -107,9 +107,11 @@ def _bars(column: ColumnView, rows: Sequence[RowView], aim: float) -> Html:
     values = [row.value(column.name) for row in rows]
     scale = _Scale([value for value in (*values, aim) if math.isfinite(value)])
     height = _BAR_ROW * len(rows) + 4
-    parts = [_bar(row, value, scale, index) for index, (row, value) in enumerate(zip(rows, values, strict=True))]
+    placed = list(enumerate(zip(rows, values, strict=True)))
+    parts = [_bar(row, value, scale, index) for index, (row, value) in placed if math.isfinite(value)]
     if math.isfinite(aim):
         parts.append(el("path", class_="aim", d=f"M{scale.x(aim):.1f} 0V{height:g}"))
+    parts += [_bar_texts(row, value, scale, index) for index, (row, value) in placed]
     title = join([breakable(column.name), f" {ARROWS[column.better]}"])
     facts = [column.unit] if column.unit != "1" else []
     facts += ["log scale"] if scale.log else []
@@ -128,7 +130,7 @@ class _Scale:
 
     def __init__(self, values: Sequence[float]) -> None:
         low, high = min(values, default=0.0), max(values, default=1.0)
-        self.log = low > 0 and high / low > _LOG_RATIO
+        self.log = low > 0 and _LOG_RATIOS[0] < high / low < _LOG_RATIOS[1]
         self.low = math.log10(low) - 0.3 if self.log else min(low, 0.0)
         self.high = math.log10(high) if self.log else max(high, 0.0)
         if not self.high > self.low:
@@ -144,22 +146,29 @@ class _Scale:
 
 
 def _bar(row: RowView, value: float, scale: _Scale, index: int) -> Html:
-    top, middle = _BAR_ROW * index + 5, _BAR_ROW * index + 16
+    one, two = sorted((scale.zero, scale.x(value)))
+    width = max(two - one, 1.5)
+    return el(
+        "rect", class_=f"bar {row.kind}", x=f"{one:.1f}", y=f"{_BAR_ROW * index + 5:g}", width=f"{width:.1f}",
+        height="14", rx="2",
+    )  # fmt: skip
+
+
+def _bar_texts(row: RowView, value: float, scale: _Scale, index: int) -> Html:
+    """The row's name before the bar and the value behind it."""
+    finite = math.isfinite(value)
+    baseline = f"{_BAR_ROW * index + 16:g}"
     name = row.name if len(row.name) <= 17 else f"{row.name[:16]}…"
     label = el(
-        "text", el("title", row.name), name, class_=f"bar-name {row.kind}", x=f"{_LABEL_WIDTH - 8:g}", y=f"{middle:g}",
+        "text", el("title", row.name), name, class_=f"bar-name {row.kind}", x=f"{_LABEL_WIDTH - 8:g}", y=baseline,
         text_anchor="end",
     )  # fmt: skip
-    if not math.isfinite(value):
-        text = el("text", "not scored", class_="bar-value missing", x=f"{scale.zero + 4:.1f}", y=f"{middle:g}")
-        return join([label, text])
-    one, two = sorted((scale.zero, scale.x(value)))
-    bar = el(
-        "rect", class_=f"bar {row.kind}", x=f"{one:.1f}", y=f"{top:g}", width=f"{max(two - one, 1.5):.1f}", height="14",
-        rx="2",
+    end = max(scale.zero, scale.x(value)) if finite else scale.zero
+    number = el(
+        "text", short(value) if finite else "not scored", class_="bar-value" if finite else "bar-value missing",
+        x=f"{end + 5:.1f}", y=baseline,
     )  # fmt: skip
-    number = el("text", short(value), class_="bar-value", x=f"{max(one, two) + 5:.1f}", y=f"{middle:g}")
-    return join([label, bar, number])
+    return join([label, number])
 
 
 def legend(items: Iterable[tuple[str, str]]) -> Html:

@@ -29,6 +29,7 @@ from macebench.types import FloatArray, PoseTrack
 N_PICTURES = 6
 LONGEST_S = 30.0
 _STORED_HEIGHT = 176
+_SHOWN_HEIGHT = 144
 _JPEG_QUALITY = 72
 _CONFIDENCE_MIN = 0.3
 
@@ -149,7 +150,10 @@ def _picture(picture: Picture, pose: PoseTrack | None) -> Html:
         index = int(np.argmin(np.abs(pose.times_s - picture.time_s)))
         parts.append(_skeleton(pose, index, width, height))
     label = f"Picture at {picture.time_s:.2f} seconds"
-    drawing = el("svg", *parts, viewBox=f"0 0 {width} {height}", role="img", aria_label=label)
+    shown = round(_SHOWN_HEIGHT * width / max(height, 1))
+    drawing = el(
+        "svg", *parts, viewBox=f"0 0 {width} {height}", width=shown, height=_SHOWN_HEIGHT, role="img", aria_label=label
+    )
     return el("figure", drawing, el("figcaption", f"{picture.time_s:.2f} s"))
 
 

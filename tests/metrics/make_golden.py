@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+
 from macebench.metrics import beats, diversity, features, frechet
 
 FILE = Path(__file__).with_name("golden.json")

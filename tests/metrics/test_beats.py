@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from macebench.metrics import beats
-from macebench.metrics.beats import beat_alignment, beat_report, motion_beats, music_beats, speed_curve
 
 from macebench.errors import UnknownNameError, Unscorable
+from macebench.metrics import beats
+from macebench.metrics.beats import beat_alignment, beat_report, motion_beats, music_beats, speed_curve
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 PARITY = SHARED / "golden" / "parity"

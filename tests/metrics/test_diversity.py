@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import pdist
+
 from macebench.metrics import diversity as module
 from macebench.metrics.diversity import diversity
-from scipy.spatial.distance import pdist
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 PARITY = SHARED / "golden" / "parity"

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from macebench.errors import UnknownNameError
 from macebench.metrics import _features_fixed2d as fixed
 from macebench.metrics._relations import RELATIONS
 from macebench.metrics.features import geometric_features_2d, kinetic_features_2d
-
-from macebench.errors import UnknownNameError
 from macebench.skeleton import COCO17
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"

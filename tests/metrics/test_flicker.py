@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from macebench.metrics.flicker import FrameDifference, temporal_flickering
 
 from macebench.errors import Unscorable
+from macebench.metrics.flicker import FrameDifference, temporal_flickering
 from macebench.protocol import load_protocol
 from macebench.registry import get, get_metric
 from macebench.types import Clip, Evidence, FrameStatistic, Missing

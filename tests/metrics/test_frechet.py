@@ -7,10 +7,10 @@ import pytest
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from macebench.metrics import frechet
-from macebench.metrics.frechet import frechet_distance, frechet_infinity, kernel_distance, standardise
 
 from macebench.errors import UnknownNameError
+from macebench.metrics import frechet
+from macebench.metrics.frechet import frechet_distance, frechet_infinity, kernel_distance, standardise
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 PARITY = SHARED / "golden" / "parity"

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from macebench import registry
+from macebench.errors import Unscorable, UserError
 from macebench.metrics import motion2d
 from macebench.metrics.diversity import diversity
 from macebench.metrics.frechet import frechet_distance
 from macebench.metrics.tracks import prepare_track
-
-from macebench import registry
-from macebench.errors import Unscorable, UserError
 from macebench.protocol import load_protocol
 from macebench.types import Beats, Clip, Evidence, FeatureSet, Missing, PoseTrack
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from macebench.metrics.tracks import prepare_track
 
 from macebench.errors import Unscorable, UserError
+from macebench.metrics.tracks import prepare_track
 from macebench.protocol import load_protocol
 from macebench.skeleton import coco17_to_coco25
 from macebench.types import PoseTrack
