@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from macebench.store import write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from macebench.report.console import Line
 
 __all__ = ["Added", "Finding", "add", "compare_rows", "load_protocols", "retract", "show", "verify"]
 
@@ -184,38 +186,33 @@ def retract(board: Path, model: str, protocol_hash: str, reason: str) -> ScoreRo
     return rows[index]
 
 
-def show(board: Path) -> Table:
-    """The board as a table for the terminal: one section for each protocol hash, retracted rows struck out."""
-    from rich.table import Table
-    from rich.text import Text
+def show(board: Path, width: int = 100) -> list[Table]:
+    """The board as tables for the terminal, one protocol hash after the other; retracted rows are struck out.
 
-    from macebench.report.numbers import folded
+    Args:
+        board: CSV file.
+        width: Characters that a table may take.
+    """
+    from macebench.report.console import broken, score_tables
 
-    rows = read_board(board)
-    names = list(dict.fromkeys(name for row in rows for name in row.scores))
-    table = Table(title=str(Path(board).name), title_justify="left", header_style="bold", pad_edge=False)
-    for title in ("model", "protocol", "hash"):
-        table.add_column(title, no_wrap=title == "hash", overflow="fold")
-    for title in ("n", "un-\nscored", *(folded(name, 6) for name in names)):
-        table.add_column(Text(title), justify="right", no_wrap=True)
     groups: dict[str, list[ScoreRow]] = {}
-    for row in rows:
+    for row in read_board(board):
         groups.setdefault(row.protocol_hash, []).append(row)
-    for group in groups.values():
-        for row in group:
-            _add_row(table, row, names)
-        table.add_section()
-    return table
+    tables: list[Table] = []
+    for digest, rows in groups.items():
+        heads = {name: broken(name) for row in rows for name in row.scores}
+        title = f"{rows[0].protocol}  {digest}  reference {rows[0].reference} (n {rows[0].n_reference})"
+        title += f"  pose {rows[0].pose_backend}" if rows[0].pose_backend else ""
+        tables += score_tables(title, [_line(row) for row in rows], heads, width)
+    return tables
 
 
-def _add_row(table: Table, row: ScoreRow, names: Iterable[str]) -> None:
-    from rich.text import Text
-
+def _line(row: ScoreRow) -> Line:
+    from macebench.report.console import Line
     from macebench.report.numbers import short
 
     retracted = row.status == "retracted"
     name = f"{row.model} (retracted: {row.status_reason})" if retracted else row.model
-    values = [short(as_float(row.scores[item])) if item in row.scores else "" for item in names]
-    cells = [name, row.protocol, row.protocol_hash, str(row.n_clips), str(row.n_unscored), *values]
     style = "strike dim" if retracted else "dim" if row.kind == "calibration" else ""
-    table.add_row(*(Text(cell) for cell in cells), style=style)
+    cells = {name: short(as_float(cell)) for name, cell in row.scores.items()}
+    return Line(name, row.n_clips, row.n_unscored, cells, style)

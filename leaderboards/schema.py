@@ -140,12 +140,8 @@ def to_csv(rows: Iterable[ScoreRow]) -> str:
     names = sorted({name for row in flat for name in row if name.endswith(".n")})
     scores = [column for name in names for column in _triple(name.removesuffix(".n"))]
     columns = [*LEADING, *scores, *TRAILING]
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([escape_cell(name) for name in columns])
-    for row in flat:
-        writer.writerow([escape_cell(_text(row.get(name))) for name in columns])
-    return stream.getvalue()
+    lines = [columns, *([_text(row.get(name)) for name in columns] for row in flat)]
+    return "".join(",".join(_quoted(escape_cell(cell)) for cell in line) + "\n" for line in lines)
 
 
 def from_csv(text: str, where: str = "board") -> list[ScoreRow]:
@@ -163,6 +159,8 @@ def from_csv(text: str, where: str = "board") -> list[ScoreRow]:
     scores = _check_header(header, where)
     rows = []
     for number, cells in enumerate(lines[1:], start=2):
+        if not cells:
+            continue
         if len(cells) != len(header):
             raise UserError(f"{where}, row {number}: {len(cells)} cells, the header has {len(header)}.")
         values = dict(zip(header, map(unescape_cell, cells), strict=True))
@@ -201,6 +199,11 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     return repr(value) if isinstance(value, float) else str(value)
+
+
+def _quoted(cell: str) -> str:
+    # Python's csv writer leaves a lone carriage return unquoted, which its own reader then takes for a line end.
+    return '"' + cell.replace('"', '""') + '"' if any(mark in cell for mark in ',"\r\n') else cell
 
 
 def _flat(row: ScoreRow) -> dict[str, Any]:

@@ -66,8 +66,9 @@ def verify(board_or_run: Path, run: Path) -> list[Finding]:
     """Compute the rows again that come from `run`.
 
     Args:
-        board_or_run: A board (CSV): its valid rows that name this run or have a model and protocol of it are
-            checked. Or the run folder itself: the scores in its ``result.json`` are checked.
+        board_or_run: A board (CSV): its valid rows that come from this run are checked: those that name it or its
+            per-clip data, and those of its models and protocols whose own run is not at hand. Or the run folder
+            itself: the scores in its ``result.json`` are checked.
         run: Run folder with the per-clip data.
 
     Returns:
@@ -80,8 +81,7 @@ def verify(board_or_run: Path, run: Path) -> list[Finding]:
     if Path(board_or_run).is_dir():
         return check_rows(rows_of(board_or_run), result, run)
     rows = [row for row in read_board(board_or_run) if row.status == "valid"]
-    known = {(entry.model.name, entry.protocol_hash) for entry in result.entries}
-    mine = [row for row in rows if row.key in known or _names_run(row, board_or_run, run)]
+    mine = [row for row in rows if _comes_from(row, board_or_run, run, result)]
     if not mine:
         raise UserError(
             f"no valid row of {board_or_run} comes from the run {run}.",
@@ -90,8 +90,14 @@ def verify(board_or_run: Path, run: Path) -> list[Finding]:
     return check_rows(mine, result, run)
 
 
-def _names_run(row: ScoreRow, board: Path, run: Path) -> bool:
-    return bool(row.run) and "://" not in row.run and (Path(board).parent / row.run).resolve() == Path(run).resolve()
+def _comes_from(row: ScoreRow, board: Path, run: Path, result: RunResult) -> bool:
+    """Whether `run` is the run that `row` was added from, as far as the row tells."""
+    if row.clips_sha256 == result.clips_sha256:
+        return True
+    local = (Path(board).parent / row.run).resolve() if row.run and "://" not in row.run else None
+    if local is not None and local.is_dir():
+        return local == Path(run).resolve()
+    return row.key in {(entry.model.name, entry.protocol_hash) for entry in result.entries}
 
 
 def check_rows(rows: list[ScoreRow], result: RunResult, run: Path) -> list[Finding]:

@@ -64,7 +64,7 @@ def test_a_stage(workshop):
 
 
 def test_a_data_set(workshop, tiny_world):
-    code = "from copies import build_copies; from pathlib import Path; build_copies(Path('made'), source=Path('dataset'))"
+    code = "from copies import *; build_copies(Path('made'), source=Path('dataset'))"
     run(workshop, sys.executable, "-c", code)
     scores = macebench_eval(workshop, tiny_world, "--videos", str(tiny_world.videos), "--reference", "made:train")
     assert scores["fid_k"]["n"] == tiny_world.n

@@ -153,14 +153,14 @@ def unscored(result: RunResult, model: str) -> int:
 
 
 def _show_reasons(result: RunResult, config: EvalConfig) -> None:
-    lines: dict[str, None] = {}
+    found: dict[str, list[str]] = {}
     for entry in result.entries:
         if entry.model.name != config.model:
             continue
         for score in entry.scores:
             for reason, count in score.reasons.items():
-                lines[f"  {score.name}: {count} not scored: {reason}"] = None
+                found.setdefault(f"not scored: {count} x {reason}", []).append(score.name)
             for note, count in score.notes.items():
-                lines[f"  {score.name}: {count} clips: {note}"] = None
-    for line in lines:
-        say(line)
+                found.setdefault(f"note: {count} x {note}", []).append(score.name)
+    for text, columns in sorted(found.items()):
+        say(f"  {text}  ({', '.join(dict.fromkeys(columns))})")

@@ -1,65 +1,65 @@
-"""The result of a run as tables for the terminal."""
+"""Scores as tables for the terminal. A table that would be too wide is continued in a second one below."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from macebench.report.numbers import ARROWS, folded, short
+from macebench.report.numbers import ARROWS, NO_VALUE, short
 from macebench.results import Entry, RunResult
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from rich.text import Text
+
+WIDTH = 100
+_LEAST_NAME = 12
+_GAP = 3
 
 
-_HEAD_WIDTHS = (12, 6)
+@dataclass(frozen=True)
+class Line:
+    """One row of a table.
+
+    Attributes:
+        name: Model.
+        n: Clips.
+        unscored: Values without a number.
+        cells: Text of each score; a score that the row lacks has no key.
+        style: Style of rich.
+    """
+
+    name: str
+    n: int
+    unscored: int
+    cells: dict[str, str]
+    style: str = ""
 
 
-def summary_tables(result: RunResult, width: int = 100) -> list[Table]:
-    """One table for each protocol: model, n, unscored values, and the scores.
-
-    Column names are hyphenated where the table would be wider than `width` characters.
+def summary_tables(result: RunResult, width: int = WIDTH) -> list[Table]:
+    """The tables of a run, protocol after protocol: model, n, unscored values, and the scores.
 
     The evaluated model stands first; calibration rows after it are dim. A score that fewer clips have than the row
     has carries its own n, as in ``0.412/3``. NaN is a dash.
+
+    Args:
+        result: The run.
+        width: Characters that a table may take.
     """
-    return [_table(result, digest, width) for digest in result.protocols]
+    tables: list[Table] = []
+    for digest, protocol in result.protocols.items():
+        entries = [entry for entry in result.entries if entry.protocol_hash == digest]
+        heads = {
+            record.name: f"{broken(record.name)} {ARROWS[record.better]}" for item in entries for record in item.scores
+        }
+        lines = [_line(entry, index) for index, entry in enumerate(entries)]
+        tables += score_tables(title_of(protocol, digest), lines, heads, width)
+    return tables
 
 
-def _table(result: RunResult, digest: str, width: int) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    entries = [entry for entry in result.entries if entry.protocol_hash == digest]
-    table = Table(
-        title=Text(_title(result.protocols[digest], digest)), title_justify="left", title_style="bold",
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
-    )  # fmt: skip
-    table.add_column("model", overflow="fold", min_width=8)
-    table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("un-\nscored", justify="right")
-    for head in _heads(entries, width):
-        table.add_column(Text(head), justify="right", no_wrap=True, min_width=5)
-    for index, entry in enumerate(entries):
-        style = "dim" if index and entry.model.kind == "calibration" else "bold" if not index else ""
-        table.add_row(*_cells(entry), style=style)
-    return table
-
-
-def _heads(entries: list[Entry], width: int) -> list[str]:
-    """Names of the scores with their arrows, folded as little as fits."""
-    records = entries[0].scores if entries else []
-    taken = max((len(entry.model.name) for entry in entries), default=0) + 13
-    for most in _HEAD_WIDTHS:
-        heads = [f"{folded(record.name, most)} {ARROWS[record.better]}" for record in records]
-        if taken + sum(max(5, *map(len, head.splitlines())) + 1 for head in heads) <= width:
-            break
-    return heads
-
-
-def _title(protocol: dict[str, object], digest: str) -> str:
+def title_of(protocol: dict[str, object], digest: str) -> str:
+    """Protocol id, hash, reference and pose back end in one line."""
     parts = [f"{protocol.get('name')}/{protocol.get('version')}  {digest}"]
     reference, backend = protocol.get("reference"), protocol.get("pose_backend")
     if isinstance(reference, dict):
@@ -69,12 +69,59 @@ def _title(protocol: dict[str, object], digest: str) -> str:
     return "  ".join(parts)
 
 
-def _cells(entry: Entry) -> list[Text]:
-    from rich.text import Text
-
-    cells = [Text(entry.model.name), Text(str(entry.n_clips)), Text(str(sum(s.n_unscored for s in entry.scores)))]
+def _line(entry: Entry, index: int) -> Line:
+    cells = {}
     for record in entry.scores:
         value = short(math.nan if record.value is None else record.value)
         partial = record.value is not None and record.n != entry.n_clips
-        cells.append(Text(f"{value}/{record.n}" if partial else value))
-    return cells
+        cells[record.name] = f"{value}/{record.n}" if partial else value
+    style = "bold" if not index else "dim" if entry.model.kind == "calibration" else ""
+    unscored = sum(record.n_unscored for record in entry.scores)
+    return Line(entry.model.name, entry.n_clips, unscored, cells, style)
+
+
+def broken(name: str) -> str:
+    """A column name with a line break after each underscore, unless it is short."""
+    return name if len(name) <= 6 else name.replace("_", "_\n")
+
+
+def score_tables(title: str, lines: Sequence[Line], heads: dict[str, str], width: int = WIDTH) -> list[Table]:
+    """One table, or several that share their rows when the scores do not fit beside each other.
+
+    Args:
+        title: Text above the first table.
+        lines: The rows.
+        heads: Text of the header by score, in order.
+        width: Characters that a table may take.
+    """
+    longest = max((len(line.name) for line in lines), default=0)
+    counts = max((len(str(line.n)) for line in lines), default=1) + len("scored") + 2 * _GAP
+    room = width - counts - min(max(longest, _LEAST_NAME), width // 3)
+    blocks: list[list[str]] = [[]]
+    taken = 0
+    for name, head in heads.items():
+        wide = max(len(text) for text in (*head.splitlines(), *(line.cells.get(name, "") for line in lines))) + _GAP
+        if blocks[-1] and taken + wide > room:
+            blocks.append([])
+            taken = 0
+        blocks[-1].append(name)
+        taken += wide
+    return [_table(title if not index else "", lines, heads, block) for index, block in enumerate(blocks)]
+
+
+def _table(title: str, lines: Sequence[Line], heads: dict[str, str], names: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title, style="bold") if title else None, title_justify="left", box=box.SIMPLE_HEAD,
+                  padding=(0, 1), pad_edge=False)  # fmt: skip
+    table.add_column("model", overflow="fold", min_width=_LEAST_NAME)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("un-\nscored", justify="right", no_wrap=True)
+    for name in names:
+        table.add_column(Text(heads[name]), justify="right", no_wrap=True)
+    for line in lines:
+        cells = [line.name, str(line.n), str(line.unscored), *(line.cells.get(name, NO_VALUE) for name in names)]
+        table.add_row(*(Text(cell) for cell in cells), style=line.style)
+    return table

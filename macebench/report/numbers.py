@@ -34,20 +34,3 @@ def short(value: float) -> str:
 def plural(count: int, noun: str) -> str:
     """``1 clip``, ``2 clips``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def folded(name: str, width: int) -> str:
-    """A column name in lines of at most `width` characters: broken after underscores, then hyphenated.
-
-    Example:
-        >>> folded("bas_corrected", 6).splitlines()
-        ['bas_', 'corre-', 'cted']
-    """
-    lines: list[str] = []
-    for part in name.replace("_", "_\n").splitlines():
-        rest = part
-        while len(rest) > width:
-            lines.append(f"{rest[: width - 1]}-")
-            rest = rest[width - 1 :]
-        lines.append(rest)
-    return "\n".join(lines)

@@ -16,9 +16,10 @@ Guard. The detector is no people counter and takes cartoon animals for persons, 
 gives them away is blurred heat maps. A frame has a pose only when the flag is at least `presence_min`, the region's
 side lies between 5 % and 800 % of the picture's longer side, and the *sharpness* (mean over the joints with a
 confidence above 0.5 of the heat map's peak) is at least `sharpness_start` for a newly detected person and
-`sharpness_keep` for a tracked one. Measured sharpness, lowest to highest frame: a dancer 0.76 to 0.86, drawn dancers
-of `macebench.render` 0.68 to 0.92, a talking head 0.86 to 0.94, the same after heavy compression 0.61 to 0.86, Big
-Buck Bunny 0.28 to 0.64. A clip with a pose in fewer than `person_share_min` of its frames has no person.
+`sharpness_keep` for a tracked one. Measured sharpness, lowest to highest frame: a person doing exercises 0.76 to
+0.86, drawn dancers of `macebench.render` 0.68 to 0.92, a talking head 0.86 to 0.94, the same after heavy compression
+0.61 to 0.86, Big Buck Bunny 0.28 to 0.64. A clip with a pose in fewer than `person_share_min` of its frames has no
+person.
 
 Confidence is ``sigmoid(visibility) * sigmoid(presence)`` of a landmark: the chance that the joint is not hidden,
 times the chance that it lies inside the picture. Joints that the network places outside the picture keep their

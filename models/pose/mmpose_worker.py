@@ -26,9 +26,7 @@ def main(folder: Path) -> int:
     except ImportError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return NO_MMPOSE
-    inferencer = MMPoseInferencer(
-        pose2d=job["config"], pose2d_weights=job["checkpoint"] or None, device=job["device"]
-    )
+    inferencer = MMPoseInferencer(pose2d=job["config"], pose2d_weights=job["checkpoint"] or None, device=job["device"])
     capture = cv2.VideoCapture(job["video"])
     rows, size, n_frames = [], (0, 0), 0
     while True:

@@ -40,7 +40,7 @@ FORMATS_VERSION = "precomputed poses, formats 1"
 _FIELDS = ("keypoints", "confidence", "times_s", "width", "height", "skeleton")
 
 
-class _Invalid(ValueError):
+class _FieldError(ValueError):
     """A field of a pose file is wrong; the text says which and why."""
 
 
@@ -106,7 +106,7 @@ class PrecomputedSession:
                 return Missing(f"pose file {self._clip.clip_id}{suffix} lies outside the pose folder")
             try:
                 track = read(path)
-            except _Invalid as error:
+            except _FieldError as error:
                 return Missing(f"pose file {self._clip.clip_id}{suffix}: {error}")
             return track if track.present.any() else Missing(NO_PERSON)
         return Missing("no pose file")
@@ -143,7 +143,7 @@ def _picture_size(video: Path) -> tuple[int, int]:
 
 def _need(condition: bool, text: str) -> None:
     if not condition:
-        raise _Invalid(text)
+        raise _FieldError(text)
 
 
 # ---- npz ------------------------------------------------------------------------------------------------
@@ -163,8 +163,9 @@ def _read_npz(path: Path) -> PoseTrack:
     _need(bool(((confidence >= 0) & (confidence <= 1)).all()), "confidence is outside [0, 1]")
     _need(not np.isinf(keypoints).any(), "keypoints are infinite")
     for name in ("width", "height"):
-        _need(numbers[name].shape == () and 0 <= numbers[name] <= 65536, f"{name} is no size in pixels")
-    known = np.isfinite(keypoints).all(axis=2)
+        value = numbers[name]
+        _need(value.shape == () and 0 <= float(value) <= 65536, f"{name} is no size in pixels")
+    known = np.asarray(np.isfinite(keypoints).all(axis=2))
     return PoseTrack(
         np.where(known[:, :, None], keypoints, np.nan), np.where(known, confidence, 0.0), times,
         int(numbers["width"]), int(numbers["height"]), skeleton,
@@ -180,10 +181,10 @@ def _npz_fields(path: Path) -> dict[str, Array]:
             for name in _FIELDS:
                 _need(name in file.files, f"{name} is missing")
             return {name: file[name] for name in _FIELDS}
-    except _Invalid:
+    except _FieldError:
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, MemoryError) as error:
-        raise _Invalid(f"cannot be read ({type(error).__name__})") from error
+        raise _FieldError(f"cannot be read ({type(error).__name__})") from error
 
 
 def _numbers(name: str, value: Array) -> FloatArray:
@@ -201,7 +202,7 @@ def _json_arrays(path: Path) -> tuple[FloatArray, FloatArray, FloatArray]:
     try:
         record = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise _Invalid("is not JSON") from error
+        raise _FieldError("is not JSON") from error
     _need(isinstance(record, dict), "is no JSON object")
     fps = _rate(record.get("fps"))
     points = _points(record.get("keypoints"))
@@ -215,7 +216,7 @@ def _json_arrays(path: Path) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 def _rate(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Invalid("fps is no number")
+        raise _FieldError("fps is no number")
     _need(math.isfinite(value) and 0 < value <= 1000, f"fps is {value}")
     return float(value)
 
@@ -226,7 +227,7 @@ def _points(value: Any) -> FloatArray:
     try:
         points = np.asarray(value)
     except ValueError as error:
-        raise _Invalid("keypoints do not have shape (T, 25, 3)") from error
+        raise _FieldError("keypoints do not have shape (T, 25, 3)") from error
     _need(points.ndim == 3 and points.shape[1:] == (25, 3), f"keypoints have shape {points.shape}")
     points = _numbers("keypoints", points)
     _need(bool(np.isfinite(points).all()), "keypoints hold a value that is no number")

@@ -59,7 +59,7 @@ def decode(heatmaps: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
     Returns:
         (K, 2) cells x, y (fractional; NaN without a peak), and (K,) largest values, limited to [0, 1].
     """
-    n, height, width = heatmaps.shape
+    n, _, width = heatmaps.shape
     flat = heatmaps.reshape(n, -1)
     peak = np.argmax(flat, axis=1)
     cells = np.stack([peak % width, peak // width], axis=1)

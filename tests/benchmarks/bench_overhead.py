@@ -51,11 +51,21 @@ def main() -> int:
         alone.append(seconds([sys.executable, __file__, str(given.videos), "--only-pose"]))
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "macebench", "eval", "--videos", str(given.videos)]
-            options = ["--reference", str(given.videos), "--store", f"{folder}/store", "--out", f"{folder}/run", "--no-report"]
+            options = [
+                "--reference",
+                str(given.videos),
+                "--store",
+                f"{folder}/store",
+                "--out",
+                f"{folder}/run",
+                "--no-report",
+            ]
             whole.append(seconds([*command, *options]))
     mid = given.runs // 2
     pose, run = sorted(alone)[mid], sorted(whole)[mid]
-    sys.stdout.write(f"eval {run:.2f} s, decode and pose alone {pose:.2f} s, ratio {run / pose:.3f} (runs {given.runs})\n")
+    sys.stdout.write(
+        f"eval {run:.2f} s, decode and pose alone {pose:.2f} s, ratio {run / pose:.3f} (runs {given.runs})\n"
+    )
     return 0
 
 

@@ -180,7 +180,16 @@ def test_debug_shows_the_traceback(tmp_path, tiny_world):
 
 
 def test_missing_weights_name_the_command(tmp_path, tiny_world):
-    base = [sys.executable, "-m", "macebench", "eval", "--reference", str(tiny_world.videos), "--out", str(tmp_path / "r")]
+    base = [
+        sys.executable,
+        "-m",
+        "macebench",
+        "eval",
+        "--reference",
+        str(tiny_world.videos),
+        "--out",
+        str(tmp_path / "r"),
+    ]
     env = {**os.environ, "MACEBENCH_WEIGHTS": str(tmp_path / "weights")}
     call = [*base, "--videos", str(tiny_world.videos)]
     done = subprocess.run(call, capture_output=True, text=True, check=False, env=env)

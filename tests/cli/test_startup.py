@@ -8,7 +8,7 @@ import pytest
 HEAVY = ("torch", "cv2", "librosa", "transformers", "pandas", "scipy", "av", "matplotlib", "pyarrow", "mannequin")
 
 
-@pytest.mark.parametrize("command", [["--help"], ["eval", "--help"], ["--version"], ["ls", "models"], ["ls", "metrics"]])
+@pytest.mark.parametrize("command", [["--help"], ["eval", "--help"], ["--version"], ["ls", "models"]])
 def test_nothing_heavy_is_imported(command):
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "macebench", *command], capture_output=True, text=True, check=True
@@ -20,7 +20,8 @@ def test_nothing_heavy_is_imported(command):
 
 
 def test_every_command_has_help():
-    for command in ("demo", "generate", "eval", "report", "ls", "doctor", "leaderboard", "protocol", "weights", "store"):
+    commands = ("demo", "generate", "eval", "report", "ls", "doctor", "leaderboard", "protocol", "weights", "store")
+    for command in commands:
         done = subprocess.run(
             [sys.executable, "-m", "macebench", command, "--help"], capture_output=True, text=True, check=True
         )

@@ -123,9 +123,9 @@ def test_missing_program_and_script_say_what_to_get(tmp_path):
     with pytest.raises(UserError, match="does not exist") as caught:
         run_child([tmp_path / "python", "x.py"], timeout_s=1, needs="install it")
     assert caught.value.hint == "install it"
-    with pytest.raises(UserError, match="script .*none.py does not exist"):
+    with pytest.raises(UserError, match=r"script .*none\.py does not exist"):
         run_child([sys.executable, tmp_path / "none.py"], timeout_s=1, needs="clone it")
-    with pytest.raises(UserError, match="folder .* does not exist"):
+    with pytest.raises(UserError, match=r"folder .* does not exist"):
         run_child([sys.executable, "-c", "pass"], cwd=tmp_path / "none", timeout_s=1)
     with pytest.raises(UserError, match="no program"):
         run_child([], timeout_s=1)

@@ -79,9 +79,14 @@ def test_collect_removes_the_longest_unused_first(tmp_path):
 def test_atomic_write_leaves_nothing_behind_when_it_fails(tmp_path):
     target = tmp_path / "file.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError), atomic_write(target) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def write_half():
+        with atomic_write(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
 
