@@ -115,7 +115,7 @@ class PoseTrack:
     @property
     def present(self) -> NDArray[np.bool_]:
         """(T,) frames in which a person was found."""
-        visible: NDArray[np.bool_] = np.isfinite(self.keypoints).all(axis=2)
+        visible = np.asarray(np.isfinite(self.keypoints).all(axis=2), dtype=np.bool_)
         return np.asarray(visible.any(axis=1), dtype=np.bool_)
 
     def replace(self, **changes: Any) -> PoseTrack:

@@ -108,7 +108,8 @@ def write_run(folder, resolved, models, rows, curves):
             entries.append(Entry(model=card, protocol_hash=protocol.hash, n_clips=len(clips), scores=records))
     result = RunResult(
         protocols={p.hash: p.model_dump(mode="json") for p in resolved}, entries=entries,
-        environment={"macebench": "0.1.0", "python": "3.11", "numpy": "2.4", "machine": "x86_64"}, clips_sha256=clips_sha256,
+        environment={"macebench": "0.1.0", "python": "3.11", "numpy": "2.4", "machine": "x86_64"},
+        clips_sha256=clips_sha256,
     )  # fmt: skip
     (folder / RESULT_FILE).write_text(result.model_dump_json(indent=1), "utf-8")
     timing = {"seconds": {"extract": 2.0, "score": 0.25}, "workers": 1, "clips": {}}

@@ -121,7 +121,7 @@ def _section(section: Section, view: RunView, shown: Sequence[ClipView]) -> Html
     title = el("h2", protocol.title, " ", el("code", protocol.id))
     evaluated = [row for row in section.rows if row.kind in ("evaluated", "other")]
     parts = [
-        title, _facts(section), _verdict(section), summary_table(section), _summary_legend(),
+        title, _facts(section), _verdict(section), summary_table(section), _summary_legend(section),
         *_not_compared(section, view.against), _reasons(section, evaluated), _bars(section),
         _about(section), _clip_part(section, shown),
     ]  # fmt: skip
@@ -157,11 +157,16 @@ def _verdict(section: Section) -> Html:
     return el("p", f"{lacking} of {plural(total, 'clip')} lack at least one value: {listed}.", class_="verdict warn")
 
 
-def _summary_legend() -> Html:
+def _compares(section: Section) -> bool:
+    return any(row.kind == "against" for row in section.rows)
+
+
+def _summary_legend(section: Section) -> Html:
     text = (
-        "↑ higher is better, ↓ lower is better, ≈ nearer to the reference set is better. Bold: best of its column. "
+        "↑ higher is better, ↓ lower is better, ≈ nearer to the reference set is better. Green: best of its column. "
         "n counts the clips behind a value. Calibration rows are known changes of real dances."
     )
+    text += " Δ is the evaluated model minus the row it stands in." if _compares(section) else ""
     return el("p", text, class_="muted small")
 
 
@@ -189,6 +194,7 @@ def _bars(section: Section) -> Html | None:
     if not pictures:
         return None
     marks = [("k-evaluated", "evaluated"), ("k-calibration", "calibration"), ("k-aim", "value of the reference set")]
+    marks += [("k-against", "compared with")] if _compares(section) else []
     return join([el("h3", "Where the model stands"), legend(marks), el("div", *pictures, class_="tiles")])
 
 

@@ -83,7 +83,7 @@ def read_pose(run: Path, clip_id: str) -> PoseTrack | None:
     """The pose track that the run folder holds of a clip; None when there is none or it is broken."""
     try:
         path = inside(Path(run) / POSES_FOLDER, f"{clip_id}.npz")
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return PoseTrack(
                 stored["keypoints"], stored["confidence"], stored["times_s"],
                 int(stored["width"]), int(stored["height"]), str(stored["skeleton"]),

@@ -1,7 +1,7 @@
 """What the page shows, read from a run folder and put in order; no HTML here.
 
-A *section* is one resolved protocol: its rows (evaluated model first, then other models, then calibration rows,
-then those of a run to compare with), the reference set's own values, and the evaluated model's clips, worst first.
+A *section* is one resolved protocol: its rows (evaluated model first, then other models, those of a run to compare
+with, calibration rows), the reference set's own values, and the evaluated model's clips, worst first.
 
 Worst first means: clips with more unscored values before others; among equals, by the mean rank over the clip's
 values. A value's rank follows its direction; where the direction is *reference*, what counts is the distance from
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RowKind = Literal["evaluated", "other", "calibration", "against", "reference"]
+_KINDS: tuple[RowKind, ...] = ("evaluated", "other", "against", "calibration", "reference")
 _CONSTANT = 1e-6
 
 
@@ -229,7 +230,7 @@ def _section(
     if other is not None:
         theirs = [entry for entry in other.entries if entry.protocol_hash == digest]
         rows += _against(theirs, other.entries[0].model.name if other.entries else "", name)
-    rows += _reference_row(reference, protocol, metrics)
+    rows = sorted(rows + _reference_row(reference, protocol, metrics), key=lambda row: _KINDS.index(row.kind))
     generated = mine[(mine["role"] == "generated") & (mine["model"] == model)]
     columns = _columns(entries, metrics)
     return Section(
@@ -263,8 +264,7 @@ def _rows(entries: Sequence[Entry], model: str) -> list[RowView]:
             return "evaluated"
         return "calibration" if entry.model.kind == "calibration" else "other"
 
-    rows = [_row(entry, kind(entry), entry.model.name) for entry in entries]
-    return sorted(rows, key=lambda row: ("evaluated", "other", "calibration").index(row.kind))
+    return [_row(entry, kind(entry), entry.model.name) for entry in entries]
 
 
 def _row(entry: Entry, kind: RowKind, name: str) -> RowView:

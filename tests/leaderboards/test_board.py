@@ -80,7 +80,7 @@ def test_other_numbers_for_a_model_are_refused_by_name_unless_replaced(run, boar
 
 def test_a_run_that_does_not_verify_is_not_added(run, board):
     edit_result(run, lambda result: result["entries"][0]["scores"][0].update(value=0.0))
-    with pytest.raises(UserError, match="does not verify: mine under .*fid_k is 0.0"):
+    with pytest.raises(UserError, match=r"does not verify: mine under .*fid_k is 0.0"):
         boards.add(run, board)
     assert not board.exists()
 

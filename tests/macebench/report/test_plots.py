@@ -1,0 +1,58 @@
+import math
+import re
+
+import numpy as np
+import pytest
+
+from macebench.report.plots import speed_plot, ticks
+from macebench.report.view import CurveView
+
+
+def curve(speed, motion=(0.5,), music=(0.25, 0.75)):
+    times = np.linspace(0, 1, len(speed))
+    return CurveView(times, np.array(speed, float), np.array(motion, float), np.array(music, float))
+
+
+def test_beats_stand_where_they_are():
+    plot = speed_plot(curve([0, 10, 0, 10, 0]))
+    assert plot.count("<circle") == 1
+    music = re.search(r'class="music" d="([^"]*)"', plot).group(1)
+    places = [float(x) for x in re.findall(r"M([\d.]+) ", music)]
+    (dot,) = re.findall(r'cx="([\d.]+)"', plot)
+    assert float(dot) == pytest.approx(sum(places) / 2, abs=0.1)
+    assert "2 music beats, 1 motion beat" in plot
+
+
+def test_beats_outside_the_curve_are_left_out():
+    plot = speed_plot(curve([1, 2, 3], motion=(-1.0, 9.0), music=(5.0,)))
+    assert "0 music beats, 0 motion beats" in plot
+    assert "<circle" not in plot
+
+
+def test_a_hole_interrupts_the_line():
+    plot = speed_plot(curve([1, 2, math.nan, 4, 5], motion=()))
+    path = re.search(r'class="speed" d="([^"]*)"', plot).group(1)
+    assert (path.count("M"), path.count("L")) == (2, 2)
+    assert "nan" not in plot
+
+
+@pytest.mark.parametrize("speed", [[], [1.0], [math.nan] * 5])
+def test_no_curve_is_said(speed):
+    assert "no usable pose" in speed_plot(curve(speed))
+
+
+def test_a_still_dancer_has_a_flat_line():
+    assert "nan" not in speed_plot(curve([0.0, 0.0, 0.0]))
+
+
+def test_a_long_curve_is_thinned():
+    assert len(speed_plot(curve(np.sin(np.arange(50000)) + 1))) < 20000
+
+
+def test_ticks_are_round_and_inside():
+    assert ticks(0, 1, 5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert ticks(3.3, 8.1, 3) == [4, 6, 8]
+    assert ticks(1, 1, 5) == []
+    assert ticks(0, math.nan, 5) == []
+    for high in (0.013, 7.7, 123456.0):
+        assert 1 <= len(ticks(0, high, 4)) <= 5
