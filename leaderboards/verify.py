@@ -19,9 +19,10 @@ from macebench.clips import set_hash
 from macebench.errors import UserError
 from macebench.leaderboards.recompute import recompute
 from macebench.leaderboards.schema import VERSIONS, Cell, ScoreRow, as_float, read_board
+from macebench.media import file_sha256
 from macebench.protocol import Protocol
 from macebench.results import CLIPS_FILE, TIMING_FILE, Entry, RunResult
-from macebench.tables import file_sha256, read_clips
+from macebench.tables import read_clips
 from macebench.types import Clip, Score
 
 if TYPE_CHECKING:

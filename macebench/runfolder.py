@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -120,20 +121,20 @@ def _write_curves(prepared: Prepared, extracted: Extracted) -> None:
             continue
         evidence = evidence_of(prepared, prepared.generated.clips, protocol, extracted)
         for item in transformed(card, evidence):
-            rows += _curve(item, protocol, card.name)
+            rows.append(_curve(item, protocol, card.name))
     write_curves(prepared.config.out / CURVES_FILE, rows)
 
 
-def _curve(evidence: Evidence, protocol: Protocol, model: str) -> list[CurveRow]:
-    """Zero or one row: a clip without a usable pose has no curve."""
+def _curve(evidence: Evidence, protocol: Protocol, model: str) -> CurveRow:
+    """What the report plots of one clip; without a usable pose the curve is empty."""
     from macebench.metrics.motion2d import motion_beat_times, speed_curve
 
-    music = evidence.music.times_s if isinstance(evidence.music, Beats) else np.empty(0)
-    try:
+    nothing = np.empty(0)
+    music = evidence.music.times_s if isinstance(evidence.music, Beats) else nothing
+    times, speed, beats = nothing, nothing, nothing
+    with contextlib.suppress(Unscorable):
         times, speed = speed_curve(evidence, protocol)
         beats = motion_beat_times(evidence, protocol)
-    except Unscorable:
-        return []
     clip = evidence.clip
     video = str(Path(clip.path).resolve())
-    return [CurveRow(model, protocol.hash, clip.clip_id, times, speed, beats, music, video)]
+    return CurveRow(model, protocol.hash, clip.clip_id, times, speed, beats, music, video)

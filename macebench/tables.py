@@ -7,7 +7,6 @@ pandas metadata is stored. A file appears complete or not at all. A missing valu
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from macebench.errors import UserError
+from macebench.media.files import file_sha256
 from macebench.results import FEATURE_PREFIX, INDEX_COLUMNS
 from macebench.store import atomic_write
 from macebench.types import FloatArray
@@ -163,12 +163,6 @@ def value_columns(clips: pd.DataFrame) -> list[str]:
     return [
         str(name) for name in clips.columns if name not in INDEX_COLUMNS and not str(name).startswith(FEATURE_PREFIX)
     ]
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits."""
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sorted_unique(rows: Iterable[Any], key: Callable[[Any], tuple[str, ...]]) -> list[Any]:

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from macebench.clips import inside
 from macebench.errors import MediaError, UserError
-from macebench.media import Decoder
+from macebench.media import Decoder, file_sha256
 from macebench.report.markup import Html, el, join
 from macebench.results import POSES_FOLDER
 from macebench.skeleton import COCO17, COCO17_EDGES, coco25_to_coco17
-from macebench.tables import file_sha256
 from macebench.types import FloatArray, PoseTrack
 
 N_PICTURES = 6

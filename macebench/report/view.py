@@ -23,10 +23,11 @@ from pydantic import ValidationError
 from macebench import registry
 from macebench.aggregate import aggregate
 from macebench.errors import UserError
+from macebench.media import file_sha256
 from macebench.protocol import Protocol
 from macebench.registry import Metric
 from macebench.results import CLIPS_FILE, CURVES_FILE, FEATURE_PREFIX, TIMING_FILE, Entry, RunResult, ScoreRecord
-from macebench.tables import file_sha256, read_clips, read_curves, value_columns
+from macebench.tables import read_clips, read_curves, value_columns
 from macebench.types import Better, FloatArray
 
 if TYPE_CHECKING:
