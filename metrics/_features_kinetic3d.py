@@ -20,10 +20,10 @@ the root of their own frame.
 velocity copied to frame 0, a box of five frames padded with zeros (the ends shrink), a true acceleration. ``mace3d``
 also turns the y-up body by +90 degrees about z, so sideways is read as up, and drops the hands (66-d).
 
-``flowerdance`` (XulongT/FlowerDance): the same turn and cut, the root stays, dt 1/60 s, a window of the terms that
-exist; the velocity of frame 0 is ``p_0 - p_(T-1)``, because index -1 wraps.
+``flowerdance`` (XulongT/FlowerDance): the same turn and cut, the root stays, dt 1/60 s. Windows hold the terms that
+exist, and ``p_0 - p_(T-1)`` as one of them, because index -1 wraps; velocity and acceleration of frame 0 are 0.
 
-``fixed`` (ours): 24 joints, 72-d. The windows of ``aist`` with a true acceleration, the true frame time, and a window of
+``fixed`` (ours): 24 joints, 72-d. The means of ``aist`` with a true acceleration, the true frame time, and a window of
 1/6 s (5 frames at 30 a second); where the window is not a whole odd number of frames, its two outermost terms count
 in part. Translation and rotation about y change nothing.
 
@@ -125,14 +125,17 @@ def _zero_box(values: FloatArray) -> FloatArray:
 
 
 def _wrapped(points: FloatArray) -> FloatArray:
-    """The operator of FlowerDance: the difference of frame 0 reaches round to the last frame."""
+    """The operator of FlowerDance: velocity twice."""
     velocity = _wrapped_velocity(points)
     return _summary(velocity, _wrapped_velocity(velocity))
 
 
 def _wrapped_velocity(values: FloatArray) -> FloatArray:
+    """Windowed difference that reaches round to the last frame; 0 in frame 0."""
     step = (values - np.roll(values, 1, axis=1)) * _AIST_RATE
-    return _window_mean(step, np.ones(2 * _HALF + 1), values.shape[1])
+    mean = _window_mean(step, np.ones(2 * _HALF + 1), values.shape[1])
+    mean[:, 0] = 0.0
+    return mean
 
 
 def as_given(joints: FloatArray) -> FloatArray:
