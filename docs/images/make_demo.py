@@ -18,21 +18,22 @@ N_FRAMES = 6
 COLUMNS = {"fid_k": "FID_k (fixed), lower is better", "bas_corrected": "beat alignment above chance"}
 
 
-def overlay(video: Path, poses: Path) -> np.ndarray:
-    """Evenly spaced frames side by side with the estimated skeleton."""
-    track = np.load(poses, allow_pickle=False)
-    with Decoder() as decoder:
-        frames = np.concatenate([batch.frames for batch in decoder.frames(video)])
+def overlay(folder: Path) -> np.ndarray:
+    """A frame of each of several clips side by side, with the estimated skeleton."""
     tiles = []
-    for index in np.linspace(10, len(frames) - 10, N_FRAMES).astype(int):
-        picture = frames[index].copy()
-        points = track["keypoints"][index]
-        for a, b in COCO17_EDGES:
-            if np.isfinite(points[[a, b]]).all():
-                one, two = (tuple(points[i].round().astype(int).tolist()) for i in (a, b))
-                cv2.line(picture, one, two, (255, 255, 255), 5, cv2.LINE_AA)
-                cv2.line(picture, one, two, (230, 60, 120), 3, cv2.LINE_AA)
-        tiles.append(picture[30:490, 56:456])
+    with Decoder() as decoder:
+        for place, poses in enumerate(sorted((folder / "run" / "poses").glob("*.npz"))[1 : N_FRAMES + 1]):
+            track = np.load(poses, allow_pickle=False)
+            video = folder / "dataset" / "clips" / "train" / f"{poses.stem}.mp4"
+            frames = np.concatenate([batch.frames for batch in decoder.frames(video)])
+            index = 20 + 19 * place
+            picture, points = frames[index].copy(), track["keypoints"][index]
+            for a, b in COCO17_EDGES:
+                if np.isfinite(points[[a, b]]).all():
+                    one, two = (tuple(points[i].round().astype(int).tolist()) for i in (a, b))
+                    cv2.line(picture, one, two, (255, 255, 255), 5, cv2.LINE_AA)
+                    cv2.line(picture, one, two, (230, 60, 120), 3, cv2.LINE_AA)
+            tiles.append(picture[20:490, 76:436])
     return np.concatenate(tiles, axis=1)
 
 
@@ -41,11 +42,10 @@ def main() -> None:
     folder = Path(sys.argv[1])
     result = RunResult.read(folder / "run")
     names = [entry.model.name for entry in result.entries][::-1]
-    clip = sorted((folder / "run" / "poses").glob("*.npz"))[3]
-    figure = plt.figure(figsize=(12, 6.4), layout="constrained")
-    grid = figure.add_gridspec(2, 2, height_ratios=[1.5, 1])
+    figure = plt.figure(figsize=(12, 5.2), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=[1.15, 1])
     top = figure.add_subplot(grid[0, :])
-    top.imshow(overlay(folder / "dataset" / "clips" / "train" / f"{clip.stem}.mp4", clip))
+    top.imshow(overlay(folder))
     top.axis("off")
     for place, (column, title) in enumerate(COLUMNS.items()):
         axis = figure.add_subplot(grid[1, place])
