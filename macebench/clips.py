@@ -6,12 +6,16 @@ A data set folder has ``metadata.parquet`` with at least ``clip_id``, ``file_nam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from macebench.errors import UserError
 from macebench.types import Clip
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".m4v")
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
@@ -53,6 +57,7 @@ def load_set(
     default_split: str | None = None,
     other_than: str | None = None,
     limit: int | None = None,
+    only: Collection[str] | None = None,
 ) -> ClipSet:
     """The clips of a folder.
 
@@ -62,6 +67,7 @@ def load_set(
         default_split: Split taken when `spec` names none and the data set has it.
         other_than: Take every split but this one (the other half of a data set).
         limit: Only the first so many clips, in the order of their ids.
+        only: Only clips with these ids; one without a file is a clip that cannot be read.
 
     Raises:
         UserError: no such folder or split, or no video in it.
@@ -76,6 +82,8 @@ def load_set(
         files, name = _from_folder(folder), folder.name
     if not files:
         raise UserError(f"{spec} holds no video.", hint=f"Videos end in {', '.join(VIDEO_SUFFIXES)}.")
+    if only is not None:
+        files = {clip_id: files.get(clip_id, folder / f"{clip_id}.mp4") for clip_id in only}
     ids = sorted(files)[:limit]
     return ClipSet(name, tuple(_clip(clip_id, files[clip_id], music) for clip_id in ids))
 
@@ -94,10 +102,13 @@ def parse_spec(spec: str) -> tuple[Path, str | None]:
 def _from_manifest(
     folder: Path, split: str | None, default_split: str | None, other_than: str | None
 ) -> tuple[dict[str, Path], str]:
-    import pandas as pd
-
-    table = pd.read_parquet(folder / METADATA_FILE, columns=["clip_id", "file_name", "split"])
+    table = _read_manifest(folder / METADATA_FILE)
     splits = sorted(set(table["split"]))
+    if other_than is not None and other_than not in splits:
+        raise UserError(
+            f"{folder} has no split {other_than!r}, so there is no other half.",
+            hint=f"Name the reference split: {folder}:SPLIT, of {', '.join(splits)}.",
+        )
     if split is None and other_than is None and default_split in splits:
         split = default_split
     if split is not None:
@@ -112,13 +123,33 @@ def _from_manifest(
     return files, f"{folder.name}:{label}"
 
 
+def _read_manifest(path: Path) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow as pa
+
+    columns = ["clip_id", "file_name", "split"]
+    try:
+        table = pd.read_parquet(path, columns=columns)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        text = str(error).splitlines()[0][:200]
+        raise UserError(f"{path} cannot be read: {text}", hint=f"It needs the columns {', '.join(columns)}.") from error
+    for column in columns:
+        empty = table[column].isna()
+        if empty.any():
+            raise UserError(f"{path}: row {int(empty.to_numpy().argmax())} has no {column}.")
+    table = table.astype(str)
+    twice = table["clip_id"][table["clip_id"].duplicated()]
+    if len(twice):
+        raise UserError(f"{path}: the clip id {twice.iloc[0]!r} occurs twice.")
+    return table
+
+
 def _from_folder(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
             continue
         relative = path.relative_to(folder)
-        inside(folder, str(relative))
         clip_id = relative.with_suffix("").as_posix()
         if clip_id in files:
             clip_id = relative.as_posix()
@@ -130,7 +161,7 @@ def _clip(clip_id: str, path: Path, music: Path | None) -> Clip:
     from macebench.media import file_sha256
 
     sha256 = file_sha256(path) if path.is_file() else ""
-    sound = find_music(music, path.stem) if music is not None else None
+    sound = find_music(music, clip_id) or find_music(music, path.stem) if music is not None else None
     if sound is None:
         return Clip(clip_id, path, sha256)
     return Clip(clip_id, path, sha256, sound, file_sha256(sound))

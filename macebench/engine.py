@@ -1,26 +1,33 @@
 """Runs independent jobs in worker processes: locally, or on a Ray cluster.
 
-Jobs are pure: what they return does not depend on the number of workers, on the order or on the engine.
-A worker that dies (a decoder or a network that crashes the interpreter) costs the job it was running,
-never the run.
+- Jobs are pure: what they return does not depend on the number of workers, on the order or on the engine.
+- A worker that dies (a decoder or a network that crashes the interpreter) costs the job it was running, never the
+  run. That job is tried once more at the end, alone; then its result is `Crashed`.
+- An error raised by a job, or by the setup of a worker, reaches the caller as it is.
+- When the caller stops early (Ctrl-C, an error, a closed generator, the `stop` event) running jobs are killed, not
+  awaited. Jobs must therefore write files atomically.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 import threading
 import time
+import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Generic, Literal, TypeVar
 
-from macebench.errors import UserError
+from macebench.errors import MacebenchError, UserError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -28,6 +35,9 @@ EngineName = Literal["local", "ray"]
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _PR_SET_PDEATHSIG = 1
+_POLL_S = 0.2
+_FAREWELL_S = 5.0
+_MAX_FAILED_STARTS = 3
 
 
 @dataclass(frozen=True)
@@ -53,70 +63,232 @@ class Work(Generic[Job, Result]):
 
 
 def run_jobs(
-    work: Work[Job, Result], jobs: Sequence[Job], *, workers: int = 1, engine: EngineName = "local"
+    work: Work[Job, Result],
+    jobs: Sequence[Job],
+    *,
+    workers: int = 1,
+    engine: EngineName = "local",
+    stop: threading.Event | None = None,
 ) -> Iterator[tuple[int, Result | Crashed]]:
     """Run all jobs and yield ``(index, result)`` as they finish, in any order.
 
+    Once `stop` is set no further job is started, running ones are killed, and the iterator ends.
+
     Raises:
         UserError: `workers` is below 1, or Ray is asked for and not installed.
+        MacebenchError: worker processes die before they are ready for a job.
+        Exception: whatever a job or the setup of a worker raises.
     """
     if workers < 1:
         raise UserError(f"--workers is {workers}; it must be 1 or more.")
-    if engine == "ray":
-        yield from _run_ray(work, jobs, workers)
+    if not jobs:
         return
-    waiting = list(range(len(jobs)))
-    while waiting:
-        suspects: list[int] = []
-        for index, result in _run_pool(work, jobs, waiting, workers):
-            if isinstance(result, Crashed):
-                suspects.append(index)
-            else:
-                waiting.remove(index)
-                yield index, result
-        for index in suspects:
-            waiting.remove(index)
-            yield from _run_pool(work, jobs, [index], 1)
+    run = _run_ray if engine == "ray" else _run_local
+    yield from run(work, jobs, min(workers, len(jobs)), stop or threading.Event())
 
 
-def _run_pool(
-    work: Work[Job, Result], jobs: Sequence[Job], indices: Sequence[int], workers: int
-) -> Iterator[tuple[int, Result | Crashed]]:
-    """One pool until it is done or breaks; a broken pool reports the jobs in flight as crashed and stops."""
-    queue = list(reversed(indices))
-    flying: dict[Future[Result], int] = {}
-    with _quiet_threads(), _pool(work, min(workers, len(indices))) as pool:
-        while queue or flying:
-            while queue and len(flying) < workers + 1:
-                index = queue.pop()
-                flying[pool.submit(work.function, jobs[index])] = index
-            done, _ = wait(flying, return_when=FIRST_COMPLETED)
-            broken = any(isinstance(future.exception(), BrokenProcessPool) for future in done)
-            for future in [f for f in done if not isinstance(f.exception(), BrokenProcessPool)]:
-                yield flying.pop(future), future.result()
-            if broken:
-                for index in flying.values():
-                    yield index, Crashed()
+class _Line:
+    """Indices of the jobs that wait for a worker; those whose worker died wait for the end."""
+
+    def __init__(self, count: int) -> None:
+        self.fresh = deque(range(count))
+        self.again: deque[int] = deque()
+        self.tried_again: set[int] = set()
+
+    def take(self, n_running: int) -> int | None:
+        """The next job to start, or None; a job is tried again only while no other one runs."""
+        if self.fresh:
+            return self.fresh.popleft()
+        if not self.again or n_running:
+            return None
+        index = self.again.popleft()
+        self.tried_again.add(index)
+        return index
+
+    def died(self, index: int) -> bool:
+        """Note that the worker died during this job; true when the job is given up."""
+        if index in self.tried_again:
+            return True
+        self.again.append(index)
+        return False
+
+    def put_back(self, index: int) -> None:
+        """Return a job that was taken and never started."""
+        self.fresh.appendleft(index)
+        self.tried_again.discard(index)
+
+    def __len__(self) -> int:
+        return len(self.fresh) + len(self.again)
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process and the pipe to it; `job` is what it is doing, None while it prepares or has nothing to do."""
+
+    process: BaseProcess
+    pipe: Connection[Any, Any]
+    ready: bool = False
+    job: int | None = None
+
+    def end(self, patience_s: float = 0.0) -> None:
+        self.pipe.close()
+        if self.ready and patience_s:
+            self.process.join(patience_s)
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+
+
+class _Crew:
+    """The worker processes of one run."""
+
+    def __init__(self, work: Work[Any, Any]) -> None:
+        self.work = work
+        self.workers: list[_Worker] = []
+        self.failed_starts = 0
+
+    @property
+    def n_running(self) -> int:
+        return sum(worker.job is not None for worker in self.workers)
+
+    def fill(self, size: int) -> None:
+        """Start processes until there are `size`."""
+        while len(self.workers) < size:
+            context = get_context("spawn")
+            here, there = context.Pipe()
+            process = context.Process(target=_serve, args=(there, os.getpid()), daemon=True)
+            with _worker_environment():
+                process.start()
+            self.workers.append(_Worker(process, here))
+            there.close()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # noticed when its answer is read
+                here.send(self.work)
+
+    def assign(self, line: _Line, jobs: Sequence[Any]) -> None:
+        """Give every idle worker a job."""
+        for worker in self.workers:
+            if not worker.ready or worker.job is not None:
+                continue
+            worker.job = line.take(self.n_running)
+            if worker.job is None:
                 return
+            try:
+                worker.pipe.send(jobs[worker.job])
+            except (BrokenPipeError, ConnectionResetError):  # it died while it had nothing to do
+                line.put_back(worker.job)
+                worker.job = None
+
+    def heard(self) -> list[_Worker]:
+        """Workers that have answered or died."""
+        pipes = wait([worker.pipe for worker in self.workers], _POLL_S)
+        return [worker for worker in self.workers if worker.pipe in pipes]
+
+    def bury(self, worker: _Worker) -> None:
+        """Remove a dead worker.
+
+        Raises:
+            MacebenchError: several in a row died before they were ready.
+        """
+        self.workers.remove(worker)
+        worker.end()
+        self.failed_starts += not worker.ready
+        if self.failed_starts >= _MAX_FAILED_STARTS:
+            raise MacebenchError("worker processes die while they start.")
+
+    def end(self, patience_s: float = 0.0) -> None:
+        """End every process: kill it, or let it leave by itself within `patience_s` seconds."""
+        for worker in self.workers:
+            worker.pipe.close()
+        while self.workers:
+            self.workers.pop().end(patience_s)
 
 
-def _pool(work: Work[Any, Any], workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
-        max_workers=workers,
-        mp_context=get_context("spawn"),
-        initializer=_prepare_worker,
-        initargs=(os.getpid(), work.setup, work.setup_arguments),
-    )
+def _run_local(
+    work: Work[Job, Result], jobs: Sequence[Job], workers: int, stop: threading.Event
+) -> Iterator[tuple[int, Result | Crashed]]:
+    line, crew = _Line(len(jobs)), _Crew(work)
+    try:
+        while (line or crew.n_running) and not stop.is_set():
+            crew.fill(min(workers, len(line) + crew.n_running))
+            crew.assign(line, jobs)
+            for worker in crew.heard():
+                if stop.is_set():
+                    break
+                finished = _answer(crew, worker, line)
+                crew.assign(line, jobs)  # workers go on while the caller handles the result
+                if finished is not None:
+                    yield finished
+        if not stop.is_set():
+            crew.end(_FAREWELL_S)
+    finally:
+        crew.end()
 
 
-def _prepare_worker(parent: int, setup: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
-    """Runs first in every worker: one thread a worker, Ctrl-C left to the parent, death with the parent."""
+def _answer(crew: _Crew, worker: _Worker, line: _Line) -> tuple[int, Any] | None:
+    """Read what a worker has to say: it is ready, it has a result or an error, or it is dead. Results come back."""
+    index = worker.job
+    try:
+        value, error = worker.pipe.recv()
+    except (EOFError, OSError):
+        crew.bury(worker)
+        return (index, Crashed()) if index is not None and line.died(index) else None
+    if error is not None:
+        raise error
+    worker.ready, worker.job, crew.failed_starts = True, None, 0
+    return None if index is None else (index, value)
+
+
+def _serve(pipe: Connection[Any, Any], parent: int) -> None:
+    """Main function of a worker: receives the work, says that it is ready, then one job after the other."""
+    _tie_to(parent)
+    function: Callable[[Any], Any] = _prepare
+    while True:
+        try:
+            message = pipe.recv_bytes()
+        except (EOFError, OSError):
+            return
+        answer, value = _try(function, message)
+        if function is _prepare and value is not None:
+            function, answer = value.function, _packed(None, None)
+        pipe.send_bytes(answer)
+
+
+def _prepare(work: Work[Any, Any]) -> Work[Any, Any]:
+    if work.setup is not None:
+        work.setup(*work.setup_arguments)
+    return work
+
+
+def _try(function: Callable[[Any], Any], message: bytes) -> tuple[bytes, Any]:
+    """The answer to a message as bytes, and the value of the function; any error becomes the answer."""
+    try:
+        value = function(ForkingPickler.loads(message))
+        return _packed(value, None), value
+    except Exception as error:  # noqa: BLE001 - the caller of run_jobs raises it
+        return _packed_error(error), None
+
+
+def _packed(value: Any, error: Exception | None) -> bytes:
+    return bytes(ForkingPickler.dumps((value, error)))
+
+
+def _packed_error(error: Exception) -> bytes:
+    """The error with the worker's traceback as a note; one that cannot travel becomes a `MacebenchError`."""
+    error.add_note("In a worker:\n" + "".join(traceback.format_exception(error)))
+    try:
+        packed = _packed(None, error)
+        ForkingPickler.loads(packed)
+    except Exception:  # noqa: BLE001 - pickling runs code of the error's class
+        return _packed(None, MacebenchError(f"{type(error).__name__}: {error}"))
+    return packed
+
+
+def _tie_to(parent: int) -> None:
+    """Leave Ctrl-C to the parent, and die with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    if setup is not None:
-        setup(*arguments)
 
 
 def _die_with(parent: int) -> None:
@@ -125,43 +297,87 @@ def _die_with(parent: int) -> None:
     os._exit(1)
 
 
-class _quiet_threads:  # noqa: N801 - reads as a statement
-    """While workers are started, numeric libraries are told to use one thread each."""
+_environment_lock = threading.Lock()
 
-    def __enter__(self) -> None:
-        self.before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+
+@contextlib.contextmanager
+def _worker_environment() -> Iterator[None]:
+    """What a worker inherits: numeric libraries use one thread each, and Ctrl-C waits until it can be ignored."""
+    with _environment_lock:
+        before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if sys.platform != "win32" else None
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value
+            if sys.platform != "win32" and mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def __exit__(self, *_: object) -> None:
-        for name, value in self.before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+
+def _run_ray(
+    work: Work[Job, Result], jobs: Sequence[Job], workers: int, stop: threading.Event
+) -> Iterator[tuple[int, Result | Crashed]]:
+    """The same contract on Ray actors, one job each; an actor that dies is replaced."""
+    ray = _start_ray(workers)
+    new_actor = ray.remote(num_cpus=1, max_restarts=0)(_RayWorker).remote
+    line = _Line(len(jobs))
+    idle: list[Any] = []
+    busy: dict[Any, tuple[int, Any]] = {}
+    try:
+        while (line or busy) and not stop.is_set():
+            while len(busy) < workers and (index := line.take(len(busy))) is not None:
+                actor = idle.pop() if idle else new_actor(work)
+                busy[actor.run.remote(jobs[index])] = index, actor
+            for done in ray.wait(list(busy), num_returns=1, timeout=_POLL_S)[0]:
+                index, actor = busy.pop(done)
+                try:
+                    result = _ray_result(ray, done)
+                except ray.exceptions.RayActorError:
+                    ray.kill(actor)
+                    if line.died(index):
+                        yield index, Crashed()
+                    continue
+                idle.append(actor)
+                yield index, result
+    finally:
+        for actor in [*idle, *(actor for _, actor in busy.values())]:
+            ray.kill(actor)
 
 
-def _run_ray(work: Work[Job, Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Result | Crashed]]:
-    """The same contract on Ray actors; an actor that dies is replaced."""
+def _start_ray(workers: int) -> Any:
     try:
         import ray
-        from ray.util.actor_pool import ActorPool
     except ImportError as error:
         raise UserError("--engine ray needs Ray.", hint='`pip install -e ".[ray]"` installs it.') from error
     if not ray.is_initialized():
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
-    remote = ray.remote(num_cpus=1, max_restarts=2, max_task_retries=1)(_RayWorker)
-    pool = ActorPool([remote.remote(work) for _ in range(min(workers, max(len(jobs), 1)))])
-    for index, job in enumerate(jobs):
-        pool.submit(lambda actor, value: actor.run.remote(*value), (index, job))
-    while pool.has_next():
-        yield pool.get_next_unordered()
+    return ray
+
+
+def _ray_result(ray: Any, reference: Any) -> Any:
+    """The result; the error of a job comes out as the job raised it."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
 
 
 class _RayWorker:
-    def __init__(self, work: Work[Any, Any]) -> None:
-        self.work = work
-        if work.setup is not None:
-            work.setup(*work.setup_arguments)
+    """An actor. What its setup raises is kept for the first job: Ray would only say that the actor died."""
 
-    def run(self, index: int, job: Any) -> tuple[int, Any]:
-        return index, self.work.function(job)
+    def __init__(self, work: Work[Any, Any]) -> None:
+        self.function = work.function
+        self.failure: Exception | None = None
+        try:
+            _prepare(work)
+        except Exception as error:  # noqa: BLE001 - raised by `run`
+            self.failure = error
+
+    def run(self, job: Any) -> Any:
+        if self.failure is not None:
+            raise self.failure
+        return self.function(job)

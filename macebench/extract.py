@@ -8,17 +8,20 @@ tracker takes seconds to load.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import inspect
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from macebench import registry
-from macebench.errors import MediaError
+from macebench.errors import MediaError, UserError
 from macebench.pose import PoseEstimator, PoseSession
 from macebench.protocol import BeatRules, PoseBackend
 from macebench.store import Artifact, Ingredients, Store
@@ -28,6 +31,12 @@ POSE_VERSION = 1
 BEATS_VERSION = 1
 NO_MUSIC = "no music"
 _SILENT = {"no sound": NO_MUSIC}
+BY_NAME = "by_name"
+LASTING = (
+    "empty file", "not a media file", "container not allowed", "no video stream", "no frames", "truncated file",
+    "too many pixels", "too long",
+)  # fmt: skip
+"""Reasons that depend on the file's bytes alone; they are stored. A time-out or a crash is tried again."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +88,36 @@ class ClipArtifacts:
 
 
 def pose_ingredients(clip: Clip, backend: PoseBackend) -> Ingredients:
-    """Key of a pose track."""
-    return Ingredients("pose", POSE_VERSION, {"video": clip.sha256}, backend.model_dump(mode="json"))
+    """Key of a pose track. Back ends that find poses by the clip's name say so in their settings."""
+    settings = backend.model_dump(mode="json") | {"code": code_hash("poses", backend.name)}
+    if backend.settings.get(BY_NAME):
+        settings["clip_id"] = clip.clip_id
+    return Ingredients("pose", POSE_VERSION, {"video": clip.sha256}, settings)
+
+
+def failure_ingredients(clip: Clip) -> Ingredients:
+    """Key of the reason why a file can never be read."""
+    return Ingredients("failure", 1, {"video": clip.sha256}, {})
+
+
+@cache
+def code_hash(group: registry.Group, name: str) -> str:
+    """SHA-256 of the file that defines something outside macebench; empty for what is built in.
+
+    Built-in code has versions instead, so that an edited comment throws nothing away.
+    """
+    found = registry.get(group, name)
+    if found.__module__.startswith("macebench."):
+        return ""
+    source = inspect.getsourcefile(found)
+    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
 
 
 def statistic_ingredients(clip: Clip, name: str) -> Ingredients:
     """Key of a frame statistic."""
     version = int(getattr(registry.get("statistics", name), "version", 1))
-    return Ingredients("statistic", version, {"video": clip.sha256}, {"name": name})
+    settings = {"name": name, "code": code_hash("statistics", name)}
+    return Ingredients("statistic", version, {"video": clip.sha256}, settings)
 
 
 def beat_ingredients(sha256: str, rules: BeatRules) -> Ingredients:
@@ -107,7 +138,7 @@ def load_clip(store: Store, clip: Clip, plan: ClipPlan, backend: PoseBackend | N
     pose = store.get(pose_ingredients(clip, backend)) if backend is not None else None
     if (backend is not None and pose is None) or any(value is None for value in statistics.values()):
         return None
-    found = [item for item in (pose, *statistics.values()) if item is not None]
+    found = [item for item in (*statistics.values(), pose) if item is not None]
     duration = float(found[0].meta["duration_s"]) if found else 0.0
     frames = {name: item.arrays["value"] for name, item in statistics.items() if item is not None}
     return ClipArtifacts(duration, _unpack_pose(pose), frames)
@@ -194,7 +225,13 @@ def extract_clip(clip: Clip) -> Outcome:
     try:
         _extract(_worker, clip)
     except MediaError as error:
+        if error.reason in LASTING:
+            _worker.store.put(failure_ingredients(clip), Artifact({}, {"reason": error.reason}))
         return Outcome(error.reason, time.perf_counter() - start, error.detail)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a plugin or a network may fail on one odd clip
+        return Outcome(f"extraction failed: {type(error).__name__}", time.perf_counter() - start, str(error))
     return Outcome(None, time.perf_counter() - start)
 
 
@@ -237,7 +274,8 @@ def _put_pose(store: Store, key: Ingredients, session: PoseSession, duration: fl
     if isinstance(track, Missing):
         store.put(key, Artifact({}, {"missing": track.reason, "duration_s": duration, "seconds": seconds}))
         return
-    length = duration or float(track.times_s[-1])
+    times = track.times_s
+    length = duration or float((times[-1] - times[0]) * len(times) / max(len(times) - 1, 1))
     meta = {"duration_s": length, "seconds": seconds, "n_frames": len(track)}
     store.put(key, Artifact(pose_arrays(track), meta))
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import macebench
 from macebench import registry
+from macebench.clips import inside
 from macebench.errors import UserError
-from macebench.store import atomic_write
-from macebench.types import Clip, ModelCard, Motion, MotionModel, VideoModel
+from macebench.media import file_sha256
+from macebench.protocol import canonical_json
+from macebench.run import model_card
+from macebench.store import atomic_write, write_text
+from macebench.types import Clip, Motion, MotionModel, VideoModel
 
 if TYPE_CHECKING:
     from macebench.run import Progress
@@ -21,14 +28,22 @@ MUSIC_FOLDER = "music"
 PREVIEW_SIZE = 512
 
 
+@dataclass(frozen=True)
+class Generated:
+    """What `generate` made.
+
+    Attributes:
+        videos: The videos, in the order of their clip ids.
+        failed: Clip id -> what went wrong.
+    """
+
+    videos: tuple[Path, ...]
+    failed: dict[str, str]
+
+
 def is_generator(name: str) -> bool:
     """Whether `name` is a registered model that makes something new (not a calibration model)."""
-    return name in registry.names("models") and load_card(name).kind in ("motion", "video")
-
-
-def load_card(name: str) -> ModelCard:
-    """The card of a registered model."""
-    return cast(ModelCard, registry.get("models", name).card)
+    return name in registry.names("models") and model_card(name).kind in ("motion", "video")
 
 
 def music_of(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
@@ -42,7 +57,7 @@ def music_of(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     with Decoder() as decoder:
         for clip in clips:
-            target = Path(folder) / f"{clip.clip_id}.wav"
+            target = inside(folder, f"{clip.clip_id}-{clip.sha256[:12]}.wav")
             if clip.music is not None:
                 found[clip.clip_id] = clip.music
             elif target.is_file():
@@ -59,13 +74,16 @@ def music_of(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
 
 def generate(
     name: str, music: dict[str, Path], out: Path, *, seed: int = 0, progress: Progress | None = None
-) -> list[Path]:
-    """Make one video for each piece of music; what is there already is kept.
+) -> Generated:
+    """Make one video for each piece of music.
+
+    A video that is there is kept when model, code, seed and music are the same as when it was made. A piece
+    that fails costs its own video.
 
     Args:
         name: Registered model of kind ``motion`` (rendered with the default renderer) or ``video``.
         music: Clip id -> sound file.
-        out: Folder of the videos, ``<clip_id>.mp4``.
+        out: Folder of the videos, ``<clip_id>.mp4``, each with its recipe in ``<clip_id>.json``.
         seed: The run's seed; each clip's own seed is derived from it and the clip's id, so that adding a clip
             changes no other.
         progress: Called after each video.
@@ -78,16 +96,44 @@ def generate(
     if not music:
         raise UserError("there is no music to dance to.", hint="Give clips with sound, or --music DIR.")
     made: list[Path] = []
-    model: Any = None
-    for clip_id in sorted(music):
-        target = Path(out) / f"{clip_id}.mp4"
-        if not target.is_file():
-            model = model or registry.get("models", name)()
-            _generate_one(model, music[clip_id], target, clip_seed(seed, clip_id))
-        made.append(target)
+    failed: dict[str, str] = {}
+    model = registry.get("models", name)()
+    for count, clip_id in enumerate(sorted(music), start=1):
+        target = inside(out, f"{clip_id}.mp4")
+        try:
+            _make(model, name, clip_id, music[clip_id], target, seed)
+            made.append(target)
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one piece that fails must not lose the others
+            failed[clip_id] = f"{type(error).__name__}: {error}"
         if progress is not None:
-            progress("generate", len(made), len(music))
-    return made
+            progress("generate", count, len(music))
+    return Generated(tuple(made), failed)
+
+
+def _make(model: Any, name: str, clip_id: str, music: Path, target: Path, seed: int) -> None:
+    """Generate one video, unless it is there and was made by the same recipe."""
+    recipe = canonical_json({
+        "model": name,
+        "code": _code_of(model),
+        "seed": seed,
+        "music": file_sha256(music),
+        "macebench": macebench.__version__,
+    })  # fmt: skip
+    note = target.with_suffix(".json")
+    if target.is_file() and note.is_file() and note.read_text("utf-8") == recipe:
+        return
+    note.unlink(missing_ok=True)
+    _generate_one(model, music, target, clip_seed(seed, clip_id))
+    write_text(note, recipe)
+
+
+def _code_of(model: Any) -> str:
+    """Name and file hash of the model's class."""
+    kind = type(model)
+    source = inspect.getsourcefile(kind)
+    return f"{kind.__module__}:{kind.__qualname__} {file_sha256(source) if source else ''}"
 
 
 def clip_seed(seed: int, clip_id: str) -> int:

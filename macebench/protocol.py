@@ -109,7 +109,7 @@ class BeatRules(_Rules):
         smoothing_s: Standard deviation of the Gaussian on the speed curve, in seconds.
         sigma_s: Width of the score's kernel, in seconds.
         direction: Which beats are averaged over.
-        null: Report the circular-shift null and the corrected score.
+        null: The circular-shift null and the corrected score are always reported; kept in the hash.
         quantise_fps: Frame rate that beat times are cut down to (published code); None means exact times.
     """
 
@@ -119,7 +119,7 @@ class BeatRules(_Rules):
     smoothing_s: float = Field(gt=0)
     sigma_s: float = Field(gt=0)
     direction: Literal["music_to_motion", "motion_to_music"] = "music_to_motion"
-    null: bool = True
+    null: Literal[True] = True
     quantise_fps: float | None = Field(default=None, gt=0)
 
 
@@ -275,7 +275,17 @@ def _from_file(path: Path) -> Protocol:
         raise UserError(
             f"protocol file {path} does not exist.", hint="`macebench ls protocols` lists the built-in ones."
         )
-    return parse_protocol(path.read_text("utf-8"), str(path))
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"protocol file {path} cannot be read: {error}.") from error
+    protocol = parse_protocol(text, str(path))
+    if protocol.id in protocol_ids() and load_protocol(protocol.id).hash != protocol.hash:
+        raise UserError(
+            f"protocol file {path} has the name of the built-in {protocol.id} but other values.",
+            hint="Give it a name or version of its own.",
+        )
+    return protocol
 
 
 def parse_protocol(text: str, where: str) -> Protocol:

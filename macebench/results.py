@@ -84,11 +84,12 @@ class ModelRecord(_Record):
 
 
 class Entry(_Record):
-    """Scores of one model under one resolved protocol."""
+    """Scores of one model under one resolved protocol. `n_incomplete` clips lack at least one value."""
 
     model: ModelRecord
     protocol_hash: str
     n_clips: int
+    n_incomplete: int = 0
     scores: list[ScoreRecord]
 
     def score(self, name: str) -> ScoreRecord:
@@ -100,13 +101,19 @@ class Entry(_Record):
 
 
 class RunResult(_Record):
-    """``result.json``: protocols by hash (complete, resolved), entries, and what computed them."""
+    """``result.json``: protocols by hash (complete, resolved), entries, and what computed them.
+
+    `reference_unscored` counts, for each protocol hash, reference clips that lack a value or a feature;
+    `n_shared_clips` counts evaluated clips whose bytes are also in the reference set.
+    """
 
     schema_version: Literal[1] = 1
     protocols: dict[str, dict[str, Any]]
     entries: list[Entry]
     environment: dict[str, str]
     clips_sha256: str
+    reference_unscored: dict[str, int] = {}
+    n_shared_clips: int = 0
 
     @property
     def n_unscored(self) -> int:
@@ -129,4 +136,4 @@ class RunResult(_Record):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise UserError(f"{path}: {where}: {first['msg']}.") from error
+            raise UserError(f"{path}: {where or 'the file'}: {first['msg']}.") from error

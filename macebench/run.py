@@ -11,11 +11,11 @@ import importlib
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 from typing import Protocol as TypingProtocol
 
 import macebench
@@ -32,6 +32,7 @@ from macebench.extract import (
     clip_ingredients,
     extract_beats,
     extract_clip,
+    failure_ingredients,
     load_beats,
     load_clip,
     setup_clip_worker,
@@ -48,8 +49,15 @@ from macebench.tables import ClipRow
 from macebench.types import Beats, Clip, Evidence, Missing, ModelCard
 
 T = TypeVar("T")
+ClipKey = tuple[str, str, str]
 REFERENCE_MODEL = "reference"
+EXTERNAL = "external"
 _VERSIONS_OF = ("numpy", "scipy", "librosa", "av", "opencv-python-headless", "ai-edge-litert", "transformers")
+
+
+def clip_key(clip: Clip) -> ClipKey:
+    """What tells two clips of a run apart: name, content and music."""
+    return clip.clip_id, clip.sha256, clip.music_sha256
 
 
 class Progress(TypingProtocol):
@@ -85,12 +93,13 @@ class EvalConfig:
         engine: ``local`` or ``ray``.
         store: Folder of the store; None is the user's.
         plugins: Python files that register more.
+        only: Ids of the evaluated clips; None means all.
     """
 
     reference: str
     out: Path
     videos: Path | None = None
-    model: str = "external"
+    model: str = EXTERNAL
     protocols: tuple[str, ...] = ("ma2d-fixed/1",)
     metrics: tuple[str, ...] = ()
     calibrate: tuple[str, ...] = ()
@@ -102,6 +111,7 @@ class EvalConfig:
     engine: EngineName = "local"
     store: Path | None = None
     plugins: tuple[Path, ...] = ()
+    only: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,10 +129,10 @@ class Prepared:
 
     @property
     def clips(self) -> list[Clip]:
-        """All different clips (by content and music)."""
-        unique: dict[tuple[str, str], Clip] = {}
+        """All different clips (by name, content and music)."""
+        unique: dict[ClipKey, Clip] = {}
         for clip in (*self.generated.clips, *self.reference.clips):
-            unique.setdefault((clip.sha256, clip.music_sha256), clip)
+            unique.setdefault(clip_key(clip), clip)
         return list(unique.values())
 
     @property
@@ -158,18 +168,19 @@ def prepare(config: EvalConfig) -> Prepared:
     """
     for path in config.plugins:
         registry.load_plugin(path)
-    if config.limit is not None and config.limit < 1:
-        raise UserError(f"--limit is {config.limit}; it must be 1 or more.")
-    protocols = tuple(load_protocol(name) for name in config.protocols)
-    metrics = {protocol.id: _metrics(protocol, config.metrics) for protocol in protocols}
-    needs = set().union(*(needed(items)[1] for items in metrics.values()))
+    _check(config)
+    protocols = tuple({protocol.hash: protocol for protocol in map(load_protocol, config.protocols)}.values())
+    chosen = [_metrics(protocol, config.metrics) for protocol in protocols]
+    needs = set().union(*(needed(metrics)[1] for metrics in chosen))
     statistics = tuple(sorted(name.partition(":")[2] for name in needs if name.startswith("frames:")))
     backend = _backend(config) if "pose" in needs else None
     reference = load_set(config.reference, default_split=REFERENCE_SPLIT, limit=config.limit)
     generated = _generated(config)
     described = Reference(name=reference.name, sha256=set_hash(reference.clips), n=len(reference.clips))
     resolved = tuple(protocol.resolve(backend, described) for protocol in protocols)
+    metrics = {protocol.hash: items for protocol, items in zip(resolved, chosen, strict=True)}
     store = Store(config.store)
+    _check_sets(config, generated, reference)
     plan = ClipPlan(
         store=store.root,
         pose=config.pose if backend is not None else None,
@@ -179,6 +190,39 @@ def prepare(config: EvalConfig) -> Prepared:
         threads=max(1, (os.cpu_count() or 1) // max(1, config.workers)),
     )
     return Prepared(config, generated, reference, resolved, metrics, plan, backend, store)
+
+
+def _check(config: EvalConfig) -> None:
+    """Refuse wrong values before anything is read."""
+    if config.limit is not None and config.limit < 1:
+        raise UserError(f"--limit is {config.limit}; it must be 1 or more.")
+    if config.workers < 1:
+        raise UserError(f"--workers is {config.workers}; it must be 1 or more.")
+    known = config.model in registry.names("models")
+    if config.videos is not None and known and model_card(config.model).kind == "calibration":
+        raise UserError(
+            f"{config.model!r} is a calibration model; it cannot be the name of your videos' row.",
+            hint="Choose another --model name; --calibrate adds the calibration rows.",
+        )
+    if config.videos is None and not known and config.model != EXTERNAL:
+        raise registry.unknown("model", config.model, registry.names("models"), "macebench ls models")
+
+
+def _check_sets(config: EvalConfig, generated: ClipSet, reference: ClipSet) -> None:
+    """Refuse music that matches nothing, and poses by name when one name means two videos."""
+    if config.music is not None and not any(clip.music for clip in generated.clips):
+        raise UserError(
+            f"no sound file in {config.music} has the name of one of the {len(generated.clips)} clips.",
+            hint=f"It must be called like the clip, for example {generated.clips[0].clip_id}.wav.",
+        )
+    if config.pose == "precomputed":
+        hashes = {clip.clip_id: clip.sha256 for clip in reference.clips}
+        for clip in generated.clips:
+            if hashes.get(clip.clip_id, clip.sha256) != clip.sha256:
+                raise UserError(
+                    f"clip {clip.clip_id!r} is in both sets with different videos, but poses are found by name.",
+                    hint="Rename one of the two videos and its pose file.",
+                )
 
 
 def _metrics(protocol: Protocol, extra: Sequence[str]) -> tuple[Metric, ...]:
@@ -194,7 +238,7 @@ def _backend(config: EvalConfig) -> PoseBackend:
 
 def _generated(config: EvalConfig) -> ClipSet:
     if config.videos is not None:
-        return load_set(str(config.videos), music=config.music, limit=config.limit)
+        return load_set(str(config.videos), music=config.music, limit=config.limit, only=config.only)
     if config.model not in registry.names("models"):
         raise UserError("nothing to score: no --videos were given.",
                         hint="Give --videos DIR, or --model with a name of `macebench ls models`.")  # fmt: skip
@@ -204,7 +248,7 @@ def _generated(config: EvalConfig) -> ClipSet:
 
 def plan_run(prepared: Prepared) -> RunPlan:
     """What `evaluate` would do; reads only the store."""
-    missing = [clip for clip in prepared.clips if not _extracted(prepared, clip)]
+    missing = [clip for clip in prepared.clips if clip.sha256 and not _extracted(prepared, clip)]
     metas = prepared.store.metas("pose") if prepared.backend is not None else []
     costs = sorted(float(meta["seconds"]) for meta in metas if "seconds" in meta)
     seconds = costs[len(costs) // 2] * len(missing) / prepared.config.workers if costs else None
@@ -216,7 +260,7 @@ def plan_run(prepared: Prepared) -> RunPlan:
 
 def _extracted(prepared: Prepared, clip: Clip) -> bool:
     wanted = clip_ingredients(clip, prepared.plan, prepared.backend)
-    return all(prepared.store.has(item) for item in wanted)
+    return prepared.store.has(failure_ingredients(clip)) or all(prepared.store.has(item) for item in wanted)
 
 
 def _sounds_to_do(prepared: Prepared) -> list[SoundJob]:
@@ -231,7 +275,7 @@ def _sounds_to_do(prepared: Prepared) -> list[SoundJob]:
 class Extracted:
     """Outcomes of extraction by clip and by sound; empty for what was in the store already."""
 
-    clips: Mapping[tuple[str, str], Outcome]
+    clips: Mapping[ClipKey, Outcome]
     sounds: Mapping[str, Outcome]
 
 
@@ -254,15 +298,15 @@ def _import_early() -> None:
         importlib.import_module(name)
 
 
-def _run_clips(prepared: Prepared, clips: Sequence[Clip], progress: Progress) -> dict[tuple[str, str], Outcome]:
+def _run_clips(prepared: Prepared, clips: Sequence[Clip], progress: Progress) -> dict[ClipKey, Outcome]:
     config = prepared.config
     work = Work(extract_clip, setup_clip_worker, (prepared.plan,))
-    outcomes: dict[tuple[str, str], Outcome] = {}
+    outcomes: dict[ClipKey, Outcome] = {}
     total, ready = len(prepared.clips), len(prepared.clips) - len(clips)
     progress("poses", ready, total)
     for index, result in run_jobs(work, clips, workers=config.workers, engine=config.engine):
         clip = clips[index]
-        outcomes[clip.sha256, clip.music_sha256] = _outcome(result)
+        outcomes[clip_key(clip)] = _outcome(result)
         progress("poses", ready + len(outcomes), total)
     return outcomes
 
@@ -289,8 +333,10 @@ def evidence_of(
 def _evidence(prepared: Prepared, clip: Clip, protocol: Protocol, extracted: Extracted) -> Evidence:
     found = load_clip(prepared.store, clip, prepared.plan, prepared.backend) if clip.sha256 else None
     if found is None:
-        outcome = extracted.clips.get((clip.sha256, clip.music_sha256))
-        reason = (outcome.reason if outcome else None) or ("not computed" if clip.sha256 else "file not found")
+        lasting = prepared.store.get(failure_ingredients(clip))
+        outcome = extracted.clips.get(clip_key(clip))
+        given = str(lasting.meta["reason"]) if lasting else outcome.reason if outcome else None
+        reason = given or ("not computed" if clip.sha256 else "file not found")
         found = ClipArtifacts(0.0, Missing(reason), Missing(reason))
     music = _music(prepared, clip, protocol, extracted)
     return Evidence(clip, found.duration_s, found.pose, music, found.frames)
@@ -315,7 +361,7 @@ def score(prepared: Prepared, extracted: Extracted, progress: Progress = silent)
     models = row_models(prepared.config)
     total = len(prepared.protocols) * (len(models) + 1)
     for protocol in prepared.protocols:
-        metrics = prepared.metrics[protocol.id]
+        metrics = prepared.metrics[protocol.hash]
         reference = evidence_of(prepared, prepared.reference.clips, protocol, extracted)
         rows += _rows(reference, protocol, metrics, REFERENCE_MODEL, "reference")
         progress("scores", len(rows) and _done(rows), total)
@@ -331,7 +377,7 @@ def _done(rows: Sequence[ClipRow]) -> int:
 
 
 def _rows(
-    evidence: Sequence[Evidence],
+    evidence: Iterable[Evidence],
     protocol: Protocol,
     metrics: Sequence[Metric],
     model: str,
@@ -340,24 +386,40 @@ def _rows(
     return [score_clip(item, protocol, metrics, model=model, role=role) for item in evidence]
 
 
+def n_shared(prepared: Prepared) -> int:
+    """Evaluated clips whose bytes are also in the reference set."""
+    reference = {clip.sha256 for clip in prepared.reference.clips}
+    return sum(clip.sha256 in reference for clip in prepared.generated.clips)
+
+
 def row_models(config: EvalConfig) -> list[ModelCard]:
     """Cards of the rows: the evaluated model first, then the calibration models."""
     names = dict.fromkeys((config.model, *config.calibrate))
-    return [_card(name) for name in names]
+    return [model_card(name) for name in names]
 
 
-def _card(name: str) -> ModelCard:
+def model_card(name: str) -> ModelCard:
+    """The card of a row: the registered model's, or one that says the videos were made elsewhere.
+
+    Raises:
+        UserError: a registered model has no card.
+    """
     if name not in registry.names("models"):
         return ModelCard(name, "external", "Videos made elsewhere.")
-    return cast(ModelCard, registry.get("models", name).card)
+    card = getattr(registry.get("models", name), "card", None)
+    if not isinstance(card, ModelCard):
+        raise UserError(f"model {name!r} has no card.", hint="Give its class `card = ModelCard(name, kind, summary)`.")
+    return card
 
 
-def transformed(card: ModelCard, evidence: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
+def transformed(card: ModelCard, evidence: tuple[Evidence, ...]) -> Iterator[Evidence]:
     """The evidence as the row called `card.name` sees it: changed by a calibration model, else as it is."""
     if card.kind != "calibration":
-        return evidence
+        yield from evidence
+        return
     model = registry.get("models", card.name)()
-    return tuple(model.transform(evidence, index) for index in range(len(evidence)))
+    for index in range(len(evidence)):
+        yield model.transform(evidence, index)
 
 
 def model_record(card: ModelCard) -> ModelRecord:

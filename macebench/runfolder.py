@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,13 +36,14 @@ from macebench.run import (
     evidence_of,
     extract,
     model_record,
+    n_shared,
     prepare,
     row_models,
     score,
     silent,
     transformed,
 )
-from macebench.store import write_npz, write_text
+from macebench.store import ensure_writable, write_npz, write_text
 from macebench.tables import ClipRow, CurveRow, read_clips, write_clips, write_curves
 from macebench.types import Beats, Evidence, ModelCard, PoseTrack
 
@@ -56,12 +59,14 @@ def evaluate(config: EvalConfig, progress: Progress = silent) -> RunResult:
     """
     watch = Stopwatch()
     prepared = watch.measure("prepare", lambda: prepare(config))
+    ensure_writable(config.out)
+    ensure_writable(prepared.store.root)
     extracted = watch.measure("extract", lambda: extract(prepared, progress))
     rows = watch.measure("score", lambda: score(prepared, extracted, progress))
     result = watch.measure("write", lambda: _write(prepared, extracted, rows))
     timing = {
         "seconds": watch.phases,
-        "clips": {key[0]: outcome.seconds for key, outcome in extracted.clips.items()},
+        "clips": {key[1]: outcome.seconds for key, outcome in extracted.clips.items()},
         "workers": config.workers,
     }
     write_text(config.out / TIMING_FILE, json.dumps(timing, indent=1, sort_keys=True))
@@ -70,6 +75,7 @@ def evaluate(config: EvalConfig, progress: Progress = silent) -> RunResult:
 
 def _write(prepared: Prepared, extracted: Extracted, rows: Sequence[ClipRow]) -> RunResult:
     out = prepared.config.out
+    (out / RESULT_FILE).unlink(missing_ok=True)
     clips_sha256 = write_clips(out / CLIPS_FILE, rows)
     table = read_clips(out / CLIPS_FILE)
     entries = [
@@ -82,6 +88,8 @@ def _write(prepared: Prepared, extracted: Extracted, rows: Sequence[ClipRow]) ->
         entries=entries,
         environment=environment(),
         clips_sha256=clips_sha256,
+        reference_unscored={p.hash: _n_incomplete(table, p, "reference") for p in prepared.protocols},
+        n_shared_clips=n_shared(prepared),
     )
     _write_poses(prepared)
     _write_curves(prepared, extracted)
@@ -93,24 +101,33 @@ def _entry(prepared: Prepared, card: ModelCard, protocol: Protocol, table: pd.Da
     mine = table[table["protocol_hash"] == protocol.hash]
     clips = mine[(mine["model"] == card.name) & (mine["role"] == "generated")]
     reference = mine[mine["role"] == "reference"]
-    scores = aggregate(clips, reference, protocol, prepared.metrics[protocol.id])
+    scores = aggregate(clips, reference, protocol, prepared.metrics[protocol.hash])
     return Entry(
         model=model_record(card),
         protocol_hash=protocol.hash,
         n_clips=len(clips),
+        n_incomplete=_n_incomplete(table, protocol, "generated", card.name),
         scores=[ScoreRecord.of(item) for item in scores],
     )
 
 
+def _n_incomplete(table: pd.DataFrame, protocol: Protocol, role: str, model: str | None = None) -> int:
+    """Clips of a role that lack at least one value."""
+    mine = table[(table["protocol_hash"] == protocol.hash) & (table["role"] == role)]
+    mine = mine if model is None else mine[mine["model"] == model]
+    return int((mine["reasons"] != "{}").sum())
+
+
 def _write_poses(prepared: Prepared) -> None:
-    """The evaluated clips' pose tracks, so that others can score them with ``--poses``."""
+    """The evaluated clips' pose tracks, so that others can score them with ``--poses``; older ones go."""
+    shutil.rmtree(prepared.config.out / POSES_FOLDER, ignore_errors=True)
     if prepared.backend is None:
         return
     for clip in prepared.generated.clips:
         target = prepared.config.out / POSES_FOLDER / f"{clip.clip_id}.npz"
         found = load_clip(prepared.store, clip, prepared.plan, prepared.backend) if clip.sha256 else None
         if found is not None and isinstance(found.pose, PoseTrack):
-            write_npz(target, pose_arrays(found.pose))
+            write_npz(target, {**pose_arrays(found.pose), "video_sha256": np.asarray(clip.sha256)})
 
 
 def _write_curves(prepared: Prepared, extracted: Extracted) -> None:
@@ -121,11 +138,11 @@ def _write_curves(prepared: Prepared, extracted: Extracted) -> None:
             continue
         evidence = evidence_of(prepared, prepared.generated.clips, protocol, extracted)
         for item in transformed(card, evidence):
-            rows.append(_curve(item, protocol, card.name))
+            rows.append(_curve(item, protocol, card.name, prepared.config.out))
     write_curves(prepared.config.out / CURVES_FILE, rows)
 
 
-def _curve(evidence: Evidence, protocol: Protocol, model: str) -> CurveRow:
+def _curve(evidence: Evidence, protocol: Protocol, model: str, out: Path) -> CurveRow:
     """What the report plots of one clip; without a usable pose the curve is empty."""
     from macebench.metrics.motion2d import motion_beat_times, speed_curve
 
@@ -136,5 +153,5 @@ def _curve(evidence: Evidence, protocol: Protocol, model: str) -> CurveRow:
         times, speed = speed_curve(evidence, protocol)
         beats = motion_beat_times(evidence, protocol)
     clip = evidence.clip
-    video = str(Path(clip.path).resolve())
+    video = Path(os.path.relpath(clip.path.resolve(), out.resolve())).as_posix()
     return CurveRow(model, protocol.hash, clip.clip_id, times, speed, beats, music, video)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from macebench import registry
-from macebench.errors import Unscorable
+from macebench.errors import Unscorable, UserError
 from macebench.protocol import Protocol
 from macebench.registry import Feature, Metric
 from macebench.results import FEATURE_PREFIX
 from macebench.tables import ClipRow
-from macebench.types import Evidence
+from macebench.types import Evidence, FloatArray
 
-_METRIC_FAILURES = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError)
+T = TypeVar("T")
 
 
 def needed(metrics: Sequence[Metric]) -> tuple[list[Feature], set[str]]:
@@ -44,11 +45,11 @@ def score_clip(
             _add_metric(metric, evidence, protocol, values, reasons, notes)
     features: dict[str, Any] = {}
     for feature in needed(metrics)[0]:
-        result, reason = _attempt(feature.compute, evidence, protocol)
+        result, reason = _attempt(functools.partial(_vector, feature, evidence, protocol))
         if reason:
             reasons[FEATURE_PREFIX + feature.name] = reason
         else:
-            features[feature.name] = np.asarray(result, dtype=np.float64)
+            features[feature.name] = result
     clip = evidence.clip
     return ClipRow(
         model=model, protocol_hash=protocol.hash, clip_id=clip.clip_id, role=role, sha256=clip.sha256,
@@ -65,22 +66,42 @@ def _add_metric(
     reasons: dict[str, str],
     notes: dict[str, str],
 ) -> None:
-    result, reason = _attempt(metric.compute, evidence, protocol)
-    found: Mapping[str, Any] = result if isinstance(result, Mapping) else {metric.columns[0].name: result}
+    result, reason = _attempt(lambda: _numbers(metric, metric.compute(evidence, protocol)))
+    found, note = result or ({}, "")
     for column in metric.columns:
-        value = math.nan if reason else float(found.get(column.name, math.nan))
+        value = found.get(column.name, math.nan)
         values[column.name] = value
         if not math.isfinite(value):
             reasons[column.name] = reason or "value is not finite"
-        elif found.get("note"):
-            notes[column.name] = str(found["note"])
+        elif note:
+            notes[column.name] = note
 
 
-def _attempt(compute: Any, evidence: Evidence, protocol: Protocol) -> tuple[Any, str]:
+def _numbers(metric: Metric, result: Any) -> tuple[dict[str, float], str]:
+    """Values by column, and the note, of what a metric returned."""
+    if not isinstance(result, Mapping):
+        return {metric.columns[0].name: float(result)}, ""
+    given = {str(name): float(value) for name, value in result.items() if name != "note"}
+    expected = {column.name for column in metric.columns}
+    if given.keys() != expected:
+        raise ValueError(f"it returned {sorted(given)}, its columns are {sorted(expected)}")
+    return given, str(result.get("note") or "")
+
+
+def _vector(feature: Feature, evidence: Evidence, protocol: Protocol) -> FloatArray:
+    vector = np.asarray(feature.compute(evidence, protocol), dtype=np.float64)
+    if vector.ndim != 1:
+        raise ValueError(f"a feature has one axis, not shape {vector.shape}")
+    return vector
+
+
+def _attempt(action: Callable[[], T]) -> tuple[T | None, str]:
     """The result, or the reason why there is none. A metric that fails costs this value, not the run."""
     try:
-        return compute(evidence, protocol), ""
+        return action(), ""
     except Unscorable as unscorable:
         return None, unscorable.reason
-    except _METRIC_FAILURES as error:
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything
         return None, f"metric failed: {type(error).__name__}: {error}"

@@ -28,6 +28,7 @@ from macebench.protocol import canonical_json
 from macebench.types import Array
 
 _META = "__meta__"
+_ZIP_END_BYTES = 22
 _STALE_TEMPORARY_S = 3600.0
 
 
@@ -61,6 +62,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def _write_error(path: Path, error: OSError) -> UserError:
     hint = "Free some space, or choose another place; what was finished before is kept."
     return UserError(f"cannot write {path}: {error.strerror or error}.", hint=hint)
+
+
+def ensure_writable(folder: Path) -> None:
+    """Make `folder` and try to write in it.
+
+    Raises:
+        UserError: it cannot be made or written; said before hours of work, not after.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write in {folder}: {error.strerror or error}.", hint="Choose another folder."
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -145,20 +162,21 @@ class Store:
         return self.root / ingredients.stage / key[:2] / f"{key}.npz"
 
     def has(self, ingredients: Ingredients) -> bool:
-        """Whether the entry is there (it is not opened)."""
-        return self.path(ingredients).is_file()
+        """Whether the entry is there and whole, judged by the end of the file."""
+        return _is_complete(self.path(ingredients))
 
     def get(self, ingredients: Ingredients) -> Artifact | None:
         """The entry, or None; a damaged entry is removed and counts as absent."""
         path = self.path(ingredients)
         try:
             found = _read_entry(path)
-            os.utime(path)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
             path.unlink(missing_ok=True)
             return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
         return found
 
     def put(self, ingredients: Ingredients, artifact: Artifact) -> None:
@@ -217,6 +235,16 @@ class Store:
         for path in self.root.glob("*/*/.*.tmp"):
             if time.time() - path.stat().st_mtime > _STALE_TEMPORARY_S:
                 path.unlink(missing_ok=True)
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a zip archive's end record is where it must be: cheap, and enough for files cut short."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-_ZIP_END_BYTES, os.SEEK_END)
+            return file.read(4) == b"PK\x05\x06"
+    except OSError:
+        return False
 
 
 def _read_entry(path: Path) -> Artifact:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from macebench.errors import Unscorable
+from macebench.errors import Unscorable, UserError
 
 Array = NDArray[Any]
 FloatArray = NDArray[np.float64]
@@ -24,6 +24,7 @@ Better = Literal["higher", "lower", "reference"]
 
 N_KEYPOINTS = {"coco17": 17, "coco25": 25}
 N_JOINTS = 24
+MAX_ID_LENGTH = 200
 
 
 def _frozen(array: Array, dtype: Any = np.float64) -> Array:
@@ -57,6 +58,24 @@ class Clip:
     sha256: str
     music: Path | None = None
     music_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        check_clip_id(self.clip_id)
+
+
+def check_clip_id(clip_id: str) -> None:
+    """Refuse an id that could leave a folder: files of a run are named after it.
+
+    Raises:
+        UserError: the id is empty, absolute, too long, or holds ``..``, a backslash or a control character.
+    """
+    parts = clip_id.split("/")
+    harmless = clip_id.isprintable() and "\\" not in clip_id and len(clip_id) <= MAX_ID_LENGTH
+    if not harmless or any(part in ("", ".", "..") for part in parts):
+        raise UserError(
+            f"the clip id {clip_id[:80]!r} cannot be used as a file name.",
+            hint="Ids are relative paths without `..`, of at most 200 printable characters.",
+        )
 
 
 @dataclass(frozen=True)

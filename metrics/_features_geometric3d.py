@@ -23,7 +23,9 @@ behind the limits are those of one rest pose, not the dancer's.
 - ``mace3d``: the y-up body is turned by +90 degrees about z, so 16, 17, 28, 29 and 30 take sideways for up.
 
 ``fixed`` (ours): the true frame rate; upper arm (mean of both sides), shoulder width and hip width are medians over the
-dancer's own frames; a normal counts as zero when its joints are on one line to 1e-9.
+dancer's own frames; a normal counts as zero when its joints are on one line to 1e-9. The direction of ``move`` and
+``nmove`` is the mean of both ends of the step. The sources take the end: two hands that circle each other at a constant
+distance then move apart, the faster the lower the frame rate.
 
 Arithmetic is float64. The sources mix float32 and float64, which can move a share by whole frames when a value lies on
 its limit to 1e-7. Published shares are rounded to float32, as the sources do.
@@ -32,6 +34,7 @@ its limit to 1e-7. Published shares are rounded to float32, as the sources do.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +45,29 @@ from macebench.metrics._relations import RELATIONS, Relation
 from macebench.skeleton import SMPL_JOINTS
 from macebench.types import FloatArray
 
-PUBLISHED_RATE = 120.0
 _COLLINEAR = 1e-18
 _INDEX = {name: index for index, name in enumerate((*SMPL_JOINTS[:22], "zero", "y_unit", "minus_y_unit", "y_min"))}
 _KINDS: tuple[relations.Kind, ...] = ("move", "nmove", "plane", "nplane", "angle", "fast")
 
 Limits = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the variants do differently.
+
+    Attributes:
+        rate: Frames a second that turn differences into speeds.
+        flat: Squared sine at or below which three joints have no normal.
+        midway: Whether the direction of a movement is taken midway through the step.
+    """
+
+    rate: float
+    flat: float
+    midway: bool
+
+
+PUBLISHED_RULE = Rule(rate=120.0, flat=0.0, midway=False)
 
 
 def _rows(kind: relations.Kind) -> tuple[list[int], NDArray[np.intp]]:
@@ -62,8 +82,8 @@ _ROWS = {kind: _rows(kind) for kind in _KINDS}
 def geometric(joints: FloatArray, fps: float, variant: str) -> FloatArray:
     """(32,) shares in [0, 1] of (T, 24, 3) metres, y up; T at least 2."""
     if variant == "fixed":
-        return _shares(joints, fps, body_lengths(joints), _COLLINEAR)
-    shares = _shares(PUBLISHED[variant](joints), PUBLISHED_RATE, rest_lengths(), 0.0)
+        return _shares(joints, Rule(fps, _COLLINEAR, midway=True), body_lengths(joints))
+    shares = _shares(PUBLISHED[variant](joints), PUBLISHED_RULE, rest_lengths())
     return shares.astype(np.float32).astype(np.float64)
 
 
@@ -88,11 +108,11 @@ def body_lengths(joints: FloatArray) -> Limits:
     return {"hl": sum(arms) / 2, "sw": length("lshoulder", "rshoulder"), "hw": length("lhip", "rhip")}
 
 
-def _shares(joints: FloatArray, rate: float, lengths: Limits, flat: float) -> FloatArray:
+def _shares(joints: FloatArray, rule: Rule, lengths: Limits) -> FloatArray:
     points = _with_pseudo_joints(joints)
     result = np.empty(len(RELATIONS))
     for kind, (rows, index) in _ROWS.items():
-        values = _VALUES[kind]([points[..., joint] for joint in index], rate, flat)
+        values = _VALUES[kind]([points[..., joint] for joint in index], rule)
         result[rows] = _holds(values, [RELATIONS[row] for row in rows], lengths).mean(axis=0)
     return result
 
@@ -136,27 +156,32 @@ def _along(vector: FloatArray, direction: FloatArray) -> FloatArray:
     return np.asarray(_dot(vector, direction) / np.where(length == 0, 1.0, length))
 
 
-def _move(points: list[FloatArray], rate: float, flat: float) -> FloatArray:
+def _of_step(direction: FloatArray, rule: Rule) -> FloatArray:
+    """(3, T - 1, R) direction that belongs to each step of (3, T, R)."""
+    return (direction[:, 1:] + direction[:, :-1]) / 2 if rule.midway else direction[:, 1:]
+
+
+def _move(points: list[FloatArray], rule: Rule) -> FloatArray:
     a, b, c = points
-    return _along(np.diff(c - a, axis=1), (b - a)[:, 1:]) * rate
+    return _along(np.diff(c - a, axis=1), _of_step(b - a, rule)) * rule.rate
 
 
-def _nmove(points: list[FloatArray], rate: float, flat: float) -> FloatArray:
+def _nmove(points: list[FloatArray], rule: Rule) -> FloatArray:
     a, b, c, d = points
-    return _along(np.diff(d - a, axis=1), _normal(a[:, 1:], b[:, 1:], c[:, 1:], flat)) * rate
+    return _along(np.diff(d - a, axis=1), _of_step(_normal(a, b, c, rule.flat), rule)) * rule.rate
 
 
-def _plane(points: list[FloatArray], rate: float, flat: float) -> FloatArray:
+def _plane(points: list[FloatArray], rule: Rule) -> FloatArray:
     a, b, c, p = (point[:, 1:] for point in points)
-    return _along(p - a, _normal(a, b, c, flat))
+    return _along(p - a, _normal(a, b, c, rule.flat))
 
 
-def _nplane(points: list[FloatArray], rate: float, flat: float) -> FloatArray:
+def _nplane(points: list[FloatArray], rule: Rule) -> FloatArray:
     a, b, q, p = (point[:, 1:] for point in points)
     return _along(p - q, b - a)
 
 
-def _angle(points: list[FloatArray], rate: float, flat: float) -> FloatArray:
+def _angle(points: list[FloatArray], rule: Rule) -> FloatArray:
     a, b, c, d = (point[:, 1:] for point in points)
     first, second = b - a, d - c
     lengths = np.sqrt(_dot(first, first) * _dot(second, second))
@@ -164,12 +189,12 @@ def _angle(points: list[FloatArray], rate: float, flat: float) -> FloatArray:
     return np.where(lengths == 0, -1.0, np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
 
 
-def _fast(points: list[FloatArray], rate: float, flat: float) -> FloatArray:
+def _fast(points: list[FloatArray], rule: Rule) -> FloatArray:
     step = np.diff(points[0], axis=1)
-    return np.asarray(np.sqrt(_dot(step, step)) * rate)
+    return np.asarray(np.sqrt(_dot(step, step)) * rule.rate)
 
 
-_VALUES: dict[relations.Kind, Callable[[list[FloatArray], float, float], FloatArray]] = {
+_VALUES: dict[relations.Kind, Callable[[list[FloatArray], Rule], FloatArray]] = {
     "move": _move, "nmove": _nmove, "plane": _plane, "nplane": _nplane, "angle": _angle, "fast": _fast,
 }  # fmt: skip
 

@@ -13,8 +13,8 @@ terms that exist at most 2 frames away, and so is the acceleration. Defects:
   bracket, so a third of the features is 3,540 times the distance from the origin and little else.
 
 They differ in what they take: ``aist`` 24 joints as given, so the origin of the room is in the features; ``bailando``
-24 joints minus the root of frame 0; ``lodge`` 22 joints (66-d), minus the root of frame 0, and joints 1 to 21 also minus
-the root of their own frame.
+24 joints minus the root of frame 0; ``lodge`` 22 joints (66-d), minus the root of frame 0, and joints 1 to 21 also
+minus the root of their own frame.
 
 ``megadance`` (XulongT/MEGADance) and ``mace3d`` (AMAP-ML/MACE-Dance): minus the root of frame 0, dt 1/30 s, the first
 velocity copied to frame 0, a box of five frames padded with zeros (the ends shrink), a true acceleration. ``mace3d``

@@ -325,10 +325,14 @@ def beat_report(
 def _null_scores(
     music: FloatArray, motion: FloatArray, duration_s: float, sigma_s: float, direction: str
 ) -> FloatArray:
-    """(S,) alignment at every shift of the grid; the music is moved around the duration."""
+    """(S,) alignment at every shift of the grid; the music is moved around the duration.
+
+    Both S and the number of beats grow with the duration: the (S, B) matrix is made in blocks of rows.
+    """
     count = max(MIN_SHIFTS, int(np.ceil(SHIFTS_PER_SIGMA * duration_s / sigma_s)))
     shifts = np.arange(count) * (duration_s / count)
-    return _scores((music + shifts[:, None]) % duration_s, motion, sigma_s, direction)
+    blocks = (shifts[start : start + 256, None] for start in range(0, count, 256))
+    return np.concatenate([_scores((music + block) % duration_s, motion, sigma_s, direction) for block in blocks])
 
 
 def _against_chance(raw: float, null_scores: FloatArray) -> tuple[float, float, float]:

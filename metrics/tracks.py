@@ -32,7 +32,9 @@ from macebench.types import Array, FloatArray, PoseTrack
 
 NO_PERSON = "no person"
 TOO_SHORT = "too short"
+TOO_LONG = "too long"
 POSE_MISSING = "pose missing in too many frames"
+MAX_SAMPLES = 1_000_000
 # Timestamps are rounded by containers; a sample this share of a step beyond the last frame still counts.
 _SLACK = {"linear": 0.05, "nearest": 0.5}
 
@@ -67,7 +69,8 @@ def prepare_track(track: PoseTrack, protocol: Protocol) -> PreparedTrack:
     """The track at the protocol's rate, with holes treated by the protocol's rules.
 
     Raises:
-        Unscorable: ``no person``, ``too short`` or ``pose missing in too many frames``.
+        Unscorable: ``no person``, ``too short``, ``too long`` (more than `MAX_SAMPLES` steps) or
+            ``pose missing in too many frames``.
         UserError: the protocol has no pose rules, or a skeleton that 2-D poses cannot be brought to.
     """
     rules, sampling = protocol.need_pose(), protocol.sampling
@@ -100,13 +103,15 @@ def _to_skeleton(track: PoseTrack, protocol: Protocol) -> tuple[FloatArray, Floa
 
 
 def _grid(times_s: FloatArray, sampling: Sampling) -> FloatArray:
-    """Times of the samples in seconds; `Unscorable` when there are too few."""
+    """Times of the samples in seconds; `Unscorable` when there are too few or too many."""
     span = float(times_s[-1] - times_s[0]) if len(times_s) > 1 else 0.0
-    count = int(np.floor(span * sampling.fps + _SLACK[sampling.method])) + 1
+    count = np.floor(span * sampling.fps + _SLACK[sampling.method]) + 1
     if len(times_s) < 2 or count < sampling.min_frames:
         raise Unscorable(TOO_SHORT)
     count = min(count, sampling.max_frames or count)
-    return np.asarray(times_s[0] + np.arange(count) / sampling.fps)
+    if not count <= MAX_SAMPLES:
+        raise Unscorable(TOO_LONG)
+    return np.asarray(times_s[0] + np.arange(int(count)) / sampling.fps)
 
 
 def _nearest(times_s: FloatArray, asked: FloatArray) -> Array:

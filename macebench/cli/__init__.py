@@ -20,10 +20,9 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in given
     words = [word for word in given if word != "--debug"]
     try:
-        return _run(words)
+        status = _run(words)
     except KeyboardInterrupt:
-        _say("interrupted.", "Run the same command again: finished clips are kept.")
-        return EXIT_INTERRUPTED
+        status = EXIT_INTERRUPTED
     except UserError as error:
         if debug:
             raise
@@ -39,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         _say(f"internal error: {type(error).__name__}: {error}", "Add --debug to see where; please report it.")
         return EXIT_INTERNAL
+    if status == EXIT_INTERRUPTED:  # typer makes this status of a Ctrl-C, too
+        _say("interrupted.", "Run the same command again: finished clips are kept.")
+    return status
 
 
 def _run(words: list[str]) -> int:

@@ -51,8 +51,9 @@ def evaluate(
 
     for path in plugin or ():
         load_plugin(path)
+    only = None
     if videos is None and model is not None and not plan:
-        videos = _generate(model, reference, out, music, limit, seed)
+        videos, only = _generate(model, reference, out, music, limit, seed)
     config = EvalConfig(
         reference=reference,
         out=out,
@@ -69,23 +70,30 @@ def evaluate(
         engine=engine,  # type: ignore[arg-type]
         store=store,
         plugins=tuple(plugin or ()),
+        only=only,
     )
     if plan:
         return _show_plan(config)
     return run_and_show(config, report=not no_report)
 
 
-def _generate(model: str, reference: str, out: Path, music: Path | None, limit: int | None, seed: int) -> Path | None:
-    """Videos of a generating model for the reference set's music; None for any other model."""
+def _generate(
+    model: str, reference: str, out: Path, music: Path | None, limit: int | None, seed: int
+) -> tuple[Path | None, frozenset[str] | None]:
+    """Folder and clip ids of a generating model's videos for the reference set's music; None for other models."""
     from macebench.clips import REFERENCE_SPLIT, load_set
     from macebench.generate import GENERATED_FOLDER, MUSIC_FOLDER, generate, is_generator, music_of
 
     if not is_generator(model):
-        return None
+        return None, None
     clips = load_set(reference, music=music, default_split=REFERENCE_SPLIT, limit=limit).clips
+    folder = out / GENERATED_FOLDER
     with progress_bar() as progress:
-        generate(model, music_of(clips, out / MUSIC_FOLDER), out / GENERATED_FOLDER, seed=seed, progress=progress)
-    return out / GENERATED_FOLDER
+        made = generate(model, music_of(clips, out / MUSIC_FOLDER), folder, seed=seed, progress=progress)
+    for clip_id, reason in made.failed.items():
+        say(f"  generation failed: {clip_id}: {reason}")
+    ids = [path.relative_to(folder.resolve()).with_suffix("").as_posix() for path in made.videos]
+    return folder, frozenset([*ids, *made.failed])
 
 
 def _pose(name: str, options: list[str], poses: Path | None, mmpose_python: Path | None) -> tuple[str, dict[str, Any]]:
@@ -104,6 +112,8 @@ def _pose(name: str, options: list[str], poses: Path | None, mmpose_python: Path
 
 
 def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     for kind in (int, float):
         try:
             return kind(text)
@@ -143,7 +153,8 @@ def run_and_show(config: EvalConfig, *, report: bool = True) -> int:
     say(f"run folder  {config.out}")
     if report:
         say(f"report      {config.out / 'report.html'}")
-    return EXIT_UNSCORED if unscored(result, config.model) else EXIT_OK
+    lost = unscored(result, config.model) + sum(result.reference_unscored.values())
+    return EXIT_UNSCORED if lost else EXIT_OK
 
 
 def unscored(result: RunResult, model: str) -> int:
@@ -162,5 +173,10 @@ def _show_reasons(result: RunResult, config: EvalConfig) -> None:
                 found.setdefault(f"not scored: {count} x {reason}", []).append(score.name)
             for note, count in score.notes.items():
                 found.setdefault(f"note: {count} x {note}", []).append(score.name)
+    for protocol_hash, count in result.reference_unscored.items():
+        if count:
+            say(f"  reference: {count} clips lack a value under {protocol_hash}; they are left out of it")
+    if result.n_shared_clips:
+        say(f"  note: {result.n_shared_clips} evaluated clips are also in the reference set")
     for text, columns in sorted(found.items()):
         say(f"  {text}  ({', '.join(dict.fromkeys(columns))})")

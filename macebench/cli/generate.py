@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from macebench.cli.console import progress_bar, say
-from macebench.errors import UserError
+from macebench.errors import EXIT_OK, EXIT_UNSCORED, UserError
 
 
 def generate(
@@ -19,7 +19,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Only the first N pieces.")] = None,
     plugin: Annotated[list[Path] | None, typer.Option(help="Python file that registers more.")] = None,
-) -> None:
+) -> int:
     """Run one model over music and write one video for each piece."""
     from macebench.clips import REFERENCE_SPLIT, SOUND_SUFFIXES, load_set
     from macebench.generate import generate as run_model
@@ -38,4 +38,7 @@ def generate(
         pieces = music_of(clips, out / "music")
     with progress_bar() as progress:
         made = run_model(model, pieces, out, seed=seed, progress=progress)
-    say(f"{len(made)} videos in {out}")
+    say(f"{len(made.videos)} videos in {out}")
+    for clip_id, reason in made.failed.items():
+        say(f"  failed: {clip_id}: {reason}")
+    return EXIT_UNSCORED if made.failed else EXIT_OK

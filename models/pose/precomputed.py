@@ -75,7 +75,7 @@ class Precomputed:
             model="files",
             weights_sha256=self._sha256,
             input_size=(0, 0),
-            settings={"formats": FORMATS_VERSION},
+            settings={"formats": FORMATS_VERSION, "by_name": True},
         )
 
     def start(self, clip: Clip, width: int, height: int) -> PrecomputedSession:
@@ -105,6 +105,8 @@ class PrecomputedSession:
             if not path.resolve().is_relative_to(self._folder.resolve()):
                 return Missing(f"pose file {self._clip.clip_id}{suffix} lies outside the pose folder")
             try:
+                if suffix == ".npz" and _of_video(path) not in ("", self._clip.sha256):
+                    return Missing("pose file belongs to another video")
                 track = read(path)
             except _FieldError as error:
                 return Missing(f"pose file {self._clip.clip_id}{suffix}: {error}")
@@ -170,6 +172,15 @@ def _read_npz(path: Path) -> PoseTrack:
         np.where(known[:, :, None], keypoints, np.nan), np.where(known, confidence, 0.0), times,
         int(numbers["width"]), int(numbers["height"]), skeleton,
     )  # fmt: skip
+
+
+def _of_video(path: Path) -> str:
+    """The hash of the video that the poses were estimated from; empty when the file does not say."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            return str(data["video_sha256"]) if "video_sha256" in data.files else ""
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise _FieldError(f"cannot be read: {error}") from error
 
 
 def _npz_fields(path: Path) -> dict[str, Array]:

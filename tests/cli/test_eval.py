@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -105,25 +107,26 @@ def test_both_protocols_in_one_run(tmp_path, tiny_world_long):
 
 
 def broken_world(tmp_path, world):
-    """The tiny world with one broken, one empty and one silent clip, and one without a person."""
+    """Copies of the tiny world's clips: one broken, one empty, one silent, and one without a pose file."""
     from macebench.media import write_video
 
-    folder = tmp_path / "broken"
+    folder, poses = tmp_path / "broken", tmp_path / "poses"
     folder.mkdir()
-    names = sorted(path.name for path in world.videos.glob("*.mp4"))
-    for name in names:
-        (folder / name).write_bytes((world.videos / name).read_bytes())
-    (folder / "clip0.mp4").write_bytes((world.videos / "clip0.mp4").read_bytes()[:2000])
-    (folder / "clip1.mp4").write_bytes(b"")
+    shutil.copytree(world.poses, poses)
+    for index in range(world.n):
+        shutil.copy(world.videos / f"clip{index}.mp4", folder / f"new{index}.mp4")
+        shutil.copy(world.poses / f"clip{index}.npz", poses / f"new{index}.npz")
+    (folder / "new0.mp4").write_bytes((world.videos / "clip0.mp4").read_bytes()[:2000])
+    (folder / "new1.mp4").write_bytes(b"")
     frames = (np.full((192, 192, 3), 5 * i, np.uint8) for i in range(45))
-    write_video(folder / "clip2.mp4", frames, fps=15.0)
+    write_video(folder / "new2.mp4", frames, fps=15.0)
     (folder / "stranger.mp4").write_bytes((world.videos / "clip3.mp4").read_bytes() + b"\0")
-    return folder
+    return replace(world, poses=poses), folder
 
 
 def test_bad_files_cost_one_clip_each_and_give_a_reason(tmp_path, tiny_world):
-    folder = broken_world(tmp_path, tiny_world)
-    done = run(tiny_world, tmp_path / "run", "--videos", folder, status=3)
+    world, folder = broken_world(tmp_path, tiny_world)
+    done = run(world, tmp_path / "run", "--videos", folder, status=3)
     found = scores(tmp_path / "run")
     assert found["fid_k"]["n"] + found["fid_k"]["n_unscored"] == 7
     assert found["bas"]["reasons"]["no music"] == 1
@@ -131,20 +134,132 @@ def test_bad_files_cost_one_clip_each_and_give_a_reason(tmp_path, tiny_world):
     assert sum(found["temporal_flickering"]["reasons"].values()) == 2
     assert "not scored" in done.stdout
     clips = pd.read_parquet(tmp_path / "run" / "clips.parquet").set_index(["role", "clip_id"])
-    reasons = json.loads(clips.loc[("generated", "clip1"), "reasons"])
+    reasons = json.loads(clips.loc[("generated", "new1"), "reasons"])
     assert reasons["temporal_flickering"] == "empty file"
-    assert np.isnan(clips.loc[("generated", "clip1"), "temporal_flickering"])
+    assert np.isnan(clips.loc[("generated", "new1"), "temporal_flickering"])
 
 
 def test_music_of_ones_own_replaces_silence(tmp_path, tiny_world, click_track):
     from macebench.media import write_wav
 
-    folder = broken_world(tmp_path, tiny_world)
+    world, folder = broken_world(tmp_path, tiny_world)
     music = tmp_path / "music"
     music.mkdir()
-    write_wav(music / "clip2.wav", click_track(3.0, 110), 22050)
-    run(tiny_world, tmp_path / "run", "--videos", folder, "--music", music, status=3)
+    write_wav(music / "new2.wav", click_track(3.0, 110), 22050)
+    run(world, tmp_path / "run", "--videos", folder, "--music", music, status=3)
     assert "no music" not in scores(tmp_path / "run")["bas"]["reasons"]
+
+
+def test_reference_clips_that_cannot_be_read_are_said(tmp_path, tiny_world):
+    world, folder = broken_world(tmp_path, tiny_world)
+    done = run(world, tmp_path / "run", "--videos", tiny_world.videos, "--reference", folder, status=3)
+    assert "reference: 4 clips lack a value" in done.stdout
+    assert "evaluated clips are also in the reference set" in done.stdout
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert list(result["reference_unscored"].values()) == [4]
+    assert result["n_shared_clips"] == 3
+
+
+def test_one_name_for_two_videos_is_refused_when_poses_go_by_name(tmp_path, tiny_world):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    shutil.copy(tiny_world.videos / "clip1.mp4", folder / "clip0.mp4")
+    done = run(tiny_world, tmp_path / "run", "--videos", folder, status=2)
+    assert "'clip0' is in both sets with different videos" in done.stderr
+
+
+def test_poses_of_another_video_are_not_used(tmp_path, tiny_world):
+    run(tiny_world, tmp_path / "a", "--videos", tiny_world.videos)
+    folder, poses = tmp_path / "videos", tmp_path / "a" / "poses"
+    folder.mkdir()
+    shutil.copy(tiny_world.videos / "clip1.mp4", folder / "other.mp4")
+    shutil.copy(poses / "clip0.npz", poses / "other.npz")
+    run(replace(tiny_world, poses=poses), tmp_path / "b", "--videos", folder, status=3)
+    assert scores(tmp_path / "b")["bas"]["reasons"] == {"pose file belongs to another video": 1}
+
+
+def test_a_renamed_video_finds_its_poses_again(tmp_path, tiny_world):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    shutil.copy(tiny_world.videos / "clip1.mp4", folder / "wrong.mp4")
+    run(tiny_world, tmp_path / "a", "--videos", folder, status=3)
+    assert scores(tmp_path / "a")["bas"]["reasons"] == {"no pose file": 1}
+    (folder / "wrong.mp4").rename(folder / "clip1.mp4")
+    run(tiny_world, tmp_path / "b", "--videos", folder, status=3)
+    assert scores(tmp_path / "b")["bas"]["n"] == 1
+
+
+BUGS = {
+    "raises": "raise RuntimeError('boom')",
+    "asserts": "assert False",
+    "text": "return 'abc'",
+    "none": "return None",
+    "columns": "return {'other': 1.0}",
+}
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_metric_with_a_bug_costs_its_value_and_not_the_run(tmp_path, tiny_world, name):
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(
+        "from macebench.registry import metric\n"
+        "@metric('buggy', needs=('pose',))\n"
+        f"def buggy(evidence, protocol):\n    'Buggy.'\n    {BUGS[name]}\n"
+    )
+    options = ["--videos", tiny_world.videos, "--plugin", plugin, "--metric", "buggy"]
+    run(tiny_world, tmp_path / "run", *options, status=3)
+    found = scores(tmp_path / "run")
+    assert found["bas"]["n"] == tiny_world.n
+    assert found["buggy"]["n_unscored"] == tiny_world.n
+    assert next(iter(found["buggy"]["reasons"])).startswith("metric failed")
+
+
+def test_a_frame_statistic_with_a_bug_costs_the_clip_and_an_edited_plugin_is_computed_again(tmp_path, tiny_world):
+    plugin = tmp_path / "plugin.py"
+    source = (
+        "import numpy as np\n"
+        "from macebench.registry import frame_statistic, metric\n"
+        "@frame_statistic('size')\n"
+        "class Size:\n"
+        "    def update(self, frames, times_s):\n        RESULT\n"
+        "    def result(self):\n        return np.array([self.n])\n"
+        "@metric('size', needs=('frames:size',))\n"
+        "def size(evidence, protocol):\n    'Size.'\n    return float(evidence.need_frames('size')[0])\n"
+    )
+    options = ["--videos", tiny_world.videos, "--plugin", plugin, "--metric", "size"]
+    plugin.write_text(source.replace("RESULT", "raise ValueError('stat boom')"))
+    run(tiny_world, tmp_path / "a", *options, status=3)
+    assert scores(tmp_path / "a")["size"]["reasons"] == {"extraction failed: ValueError": tiny_world.n}
+    for value in (1.0, 2.0):
+        plugin.write_text(source.replace("RESULT", f"self.n = {value}"))
+        run(tiny_world, tmp_path / "b", *options)
+        assert scores(tmp_path / "b")["size"]["value"] == value
+
+
+def test_a_manifest_cannot_write_outside_the_run_folder(tmp_path, tiny_world):
+    table = pd.DataFrame([("../../owned", "clip0.mp4", "train"), ("ok", "clip1.mp4", "test")])
+    table.columns = ["clip_id", "file_name", "split"]
+    folder = tmp_path / "evil"
+    shutil.copytree(tiny_world.videos, folder)
+    table.to_parquet(folder / "metadata.parquet")
+    call = ["--reference", folder, "--model", "ground-truth"]
+    done = run(tiny_world, tmp_path / "deep" / "run", *call, status=2)
+    assert "cannot be used as a file name" in done.stderr
+    assert not list(tmp_path.rglob("owned*"))
+
+
+def test_a_damaged_store_entry_is_computed_again(tmp_path, tiny_world):
+    run(tiny_world, tmp_path / "a", "--videos", tiny_world.videos)
+    for path in (tmp_path / "store").rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:-30])
+    run(tiny_world, tmp_path / "b", "--videos", tiny_world.videos)
+    assert folder_bytes(tmp_path / "a") == folder_bytes(tmp_path / "b")
+
+
+def test_a_reused_run_folder_keeps_no_old_poses(tmp_path, tiny_world):
+    run(tiny_world, tmp_path / "run", "--videos", tiny_world.videos)
+    run(tiny_world, tmp_path / "run", "--videos", tiny_world.videos, "--limit", 2)
+    assert sorted(os.listdir(tmp_path / "run" / "poses")) == ["clip0.npz", "clip1.npz"]
 
 
 @pytest.mark.parametrize(
@@ -160,11 +275,16 @@ def test_music_of_ones_own_replaces_silence(tmp_path, tiny_world, click_track):
         (["--videos", "{videos}", "--plugin", "none.py"], ["none.py", "does not exist"]),
         (["--videos", "{videos}", "--reference", "{videos}:test"], ["no splits"]),
         ([], ["nothing to score"]),
+        (["--model", "grond-truth"], ["Did you mean 'ground-truth'"]),
+        (["--videos", "{videos}", "--model", "frozen"], ["is a calibration model"]),
+        (["--videos", "{videos}", "--plan", "--workers", "0"], ["--workers is 0"]),
+        (["--videos", "{videos}", "--music", "{poses}"], ["no sound file in"]),
+        (["--videos", "{videos}", "--poses", "{poses}", "--out", "{videos}/clip0.mp4/x"], ["cannot write in"]),
         (["--vidoes", "x"], ["--vidoes"]),
     ],
 )
 def test_wrong_input_exits_2_with_one_clear_error(tmp_path, tiny_world, options, words):
-    filled = [word.format(videos=tiny_world.videos) for word in options]
+    filled = [word.format(videos=tiny_world.videos, poses=tiny_world.poses) for word in options]
     call = [sys.executable, "-m", "macebench", "eval", "--reference", str(tiny_world.videos), *filled]
     done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stdout + done.stderr

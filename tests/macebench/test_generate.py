@@ -35,9 +35,9 @@ def test_each_piece_gets_a_video_with_sound_and_what_is_there_is_kept(tmp_path, 
     Bow.calls.clear()
     music = sounds(tmp_path, click_track)
     made = generate("test-generate-bow", music, tmp_path / "out", seed=3)
-    assert [path.name for path in made] == ["s0.mp4", "s1.mp4"]
+    assert [path.name for path in made.videos] == ["s0.mp4", "s1.mp4"]
     with Decoder() as decoder:
-        info = decoder.probe(made[0])
+        info = decoder.probe(made.videos[0])
     assert (info.has_audio, info.width, round(info.fps)) == (True, 512, 20)
     generate("test-generate-bow", music, tmp_path / "out", seed=3)
     assert Bow.calls == [("s0.wav", clip_seed(3, "s0")), ("s1.wav", clip_seed(3, "s1"))]

@@ -120,7 +120,7 @@ def test_external_rows_are_not_transformed(tmp_path, tiny_world):
     external, frozen = row_models(config(tiny_world, tmp_path, calibrate=("frozen",)))
     assert external.kind == "external"
     assert frozen.kind == "calibration"
-    assert transformed(external, ()) == ()
+    assert list(transformed(external, ())) == []
 
 
 @pytest.mark.parametrize(

@@ -328,3 +328,28 @@ def test_a_match_is_one_to_one():
 def test_examples():
     assert doctest.testmod(beats).failed == 0
     assert doctest.testmod(beats).attempted > 0
+
+
+@pytest.mark.parametrize("direction", ["music_to_motion", "motion_to_music"])
+@pytest.mark.parametrize("duration_s", [3.0, 61.7])
+def test_the_null_in_blocks_has_the_bytes_of_the_null_at_once(direction, duration_s):
+    heard, danced = (
+        np.sort(np.random.default_rng(seed).uniform(0, duration_s, round(2 * duration_s))) for seed in (3, 4)
+    )
+    found = beats._null_scores(heard, danced, duration_s, 0.1, direction)
+    shifts = np.arange(len(found)) * (duration_s / len(found))
+    at_once = beats._scores((heard + shifts[:, None]) % duration_s, danced, 0.1, direction)
+    assert found.tobytes() == at_once.tobytes()
+
+
+def test_the_null_of_a_long_clip_needs_little_memory():
+    import tracemalloc
+
+    heard = danced = np.arange(0, 900, 0.5)
+    tracemalloc.start()
+    try:
+        beats._null_scores(heard, danced, 900.0, 0.1, "music_to_motion")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6

@@ -187,3 +187,17 @@ def test_the_track_is_not_written_to():
 def test_a_skeleton_that_poses_do_not_have():
     with pytest.raises(UserError, match="smpl24"):
         prepare_track(track(), FIXED.model_copy(update={"skeleton": "smpl24"}))
+
+
+@pytest.mark.parametrize("last", [1e6, 1e12, 1.7e308])
+def test_a_clip_with_absurd_times_is_too_long(last):
+    times = np.append(np.arange(89) / 30, last)
+    points = np.full((90, 17, 2), 100.0)
+    with pytest.raises(Unscorable, match="too long"):
+        prepare_track(track(keypoints=points, times=times), FIXED)
+
+
+def test_absurd_times_beyond_the_frames_that_a_protocol_uses_do_not_matter():
+    times = np.append(np.arange(150) / 30, 1e9)
+    points = np.full((151, 17, 2), 100.0)
+    assert len(prepare_track(track(keypoints=points, times=times), PAPER)) == 64
