@@ -146,7 +146,7 @@ def parse_stored(stored: Mapping[str, Any] | None) -> Protocol | None:
 
 def _reference_hash(reference: pd.DataFrame) -> str:
     pairs = zip(reference["sha256"], reference["music_sha256"], strict=True)
-    return set_hash([Clip("", Path(), str(video), None, str(music)) for video, music in pairs])
+    return set_hash([Clip("x", Path(), str(video), None, str(music)) for video, music in pairs])
 
 
 def _check_scores(row: ScoreRow, scores: Mapping[str, Score]) -> Iterator[Finding]:

@@ -37,7 +37,6 @@ TOO_FEW_REFERENCE = "reference has fewer than 2 clips with features"
 NO_REASON = "no reason given"
 NOT_FINITE = "value is not finite"
 FEATURE_NOT_FINITE = "feature is not finite"
-_METRIC_FAILURES = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -164,15 +163,28 @@ def _compute(metric: Metric, mine: _Vectors, theirs: _Vectors, protocol: Protoco
     if mine.n < MIN_SET or theirs.n < MIN_SET:
         return {}, "", TOO_FEW_GENERATED if mine.n < MIN_SET else TOO_FEW_REFERENCE
     try:
-        result = metric.compute(mine.feature_set(), theirs.feature_set(), protocol)
+        values, note = values_of(metric, metric.compute(mine.feature_set(), theirs.feature_set(), protocol))
     except Unscorable as error:
         return {}, "", error.reason
-    except _METRIC_FAILURES as error:
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it costs its own value
         return {}, "", f"metric failed: {type(error).__name__}: {error}"
+    return values, note, ""
+
+
+def values_of(metric: Metric, result: Any) -> tuple[dict[str, float], str]:
+    """Values by column, and the note, of what a metric's function returned.
+
+    Raises:
+        ValueError: it returned other columns than it declared.
+        TypeError: it returned something that is no number.
+    """
     if not isinstance(result, Mapping):
-        return {metric.columns[0].name: float(result)}, "", ""
-    values = {str(name): float(value) for name, value in result.items() if name != "note"}
-    return values, str(result.get("note") or ""), ""
+        return {metric.columns[0].name: float(result)}, ""
+    given = {str(name): float(value) for name, value in result.items() if name != "note"}
+    expected = {column.name for column in metric.columns}
+    if given.keys() != expected:
+        raise ValueError(f"it returned {sorted(given)}, its columns are {sorted(expected)}")
+    return given, str(result.get("note") or "")
 
 
 def _score(

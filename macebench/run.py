@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -285,11 +286,15 @@ def extract(prepared: Prepared, progress: Progress = silent) -> Extracted:
 
     clips = [clip for clip in prepared.clips if clip.sha256 and not _extracted(prepared, clip)]
     sounds = [job for job in _sounds_to_do(prepared) if job.sha256]
+    stop = threading.Event()
     with ThreadPoolExecutor(max_workers=2) as beside:
-        heard = beside.submit(_run_sounds, prepared, sounds)
+        heard = beside.submit(_run_sounds, prepared, sounds, stop)
         beside.submit(_import_early)
-        seen = _run_clips(prepared, clips, progress)
-        return Extracted(seen, heard.result())
+        try:
+            seen = _run_clips(prepared, clips, progress)
+            return Extracted(seen, heard.result())
+        finally:
+            stop.set()
 
 
 def _import_early() -> None:
@@ -311,11 +316,11 @@ def _run_clips(prepared: Prepared, clips: Sequence[Clip], progress: Progress) ->
     return outcomes
 
 
-def _run_sounds(prepared: Prepared, jobs: Sequence[SoundJob]) -> dict[str, Outcome]:
+def _run_sounds(prepared: Prepared, jobs: Sequence[SoundJob], stop: threading.Event) -> dict[str, Outcome]:
     if not jobs:
         return {}
     work = Work(extract_beats, setup_sound_worker, (prepared.store.root,))
-    results = run_jobs(work, jobs, workers=1)
+    results = run_jobs(work, jobs, workers=1, stop=stop)
     return {beat_ingredients(jobs[i].sha256, jobs[i].rules).key: _outcome(result) for i, result in results}
 
 

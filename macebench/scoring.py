@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from macebench import registry
+from macebench.aggregate import values_of
 from macebench.errors import Unscorable, UserError
 from macebench.protocol import Protocol
 from macebench.registry import Feature, Metric
@@ -66,7 +67,7 @@ def _add_metric(
     reasons: dict[str, str],
     notes: dict[str, str],
 ) -> None:
-    result, reason = _attempt(lambda: _numbers(metric, metric.compute(evidence, protocol)))
+    result, reason = _attempt(lambda: values_of(metric, metric.compute(evidence, protocol)))
     found, note = result or ({}, "")
     for column in metric.columns:
         value = found.get(column.name, math.nan)
@@ -75,17 +76,6 @@ def _add_metric(
             reasons[column.name] = reason or "value is not finite"
         elif note:
             notes[column.name] = note
-
-
-def _numbers(metric: Metric, result: Any) -> tuple[dict[str, float], str]:
-    """Values by column, and the note, of what a metric returned."""
-    if not isinstance(result, Mapping):
-        return {metric.columns[0].name: float(result)}, ""
-    given = {str(name): float(value) for name, value in result.items() if name != "note"}
-    expected = {column.name for column in metric.columns}
-    if given.keys() != expected:
-        raise ValueError(f"it returned {sorted(given)}, its columns are {sorted(expected)}")
-    return given, str(result.get("note") or "")
 
 
 def _vector(feature: Feature, evidence: Evidence, protocol: Protocol) -> FloatArray:
