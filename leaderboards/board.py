@@ -29,23 +29,27 @@ if TYPE_CHECKING:
 __all__ = ["Added", "Finding", "add", "compare_rows", "load_protocols", "retract", "show", "verify"]
 
 PROTOCOLS_FOLDER = "protocols"
+_SHOWN_CHANGES = 3
 _NOT_COMPARED = {*COST, "run", "status", "status_reason", "superseded_by", "scores"}
 
 
 @dataclass(frozen=True)
 class Added:
-    """What `add` did: keys (model, protocol hash) by what became of them."""
+    """What `add` did: keys (model, protocol hash) by what became of them, and how many calibration rows stayed out."""
 
     added: tuple[tuple[str, str], ...] = ()
     unchanged: tuple[tuple[str, str], ...] = ()
     replaced: tuple[tuple[str, str], ...] = ()
+    left_out: int = 0
 
     def __len__(self) -> int:
         """Rows of the run that are now on the board."""
         return len(self.added) + len(self.unchanged) + len(self.replaced)
 
 
-def add(run: Path, board: Path, models: Sequence[str] | None = None, *, replace: bool = False) -> Added:
+def add(
+    run: Path, board: Path, models: Sequence[str] | None = None, *, replace: bool = False, calibration: bool = False
+) -> Added:
     """Put the rows of a run on a board; the board is made when it does not exist.
 
     The run is verified first. A row that is there already (costs aside) stays as it is, retracted or not.
@@ -53,15 +57,18 @@ def add(run: Path, board: Path, models: Sequence[str] | None = None, *, replace:
     Args:
         run: Run folder.
         board: CSV file.
-        models: Only these models; None means all of the run.
+        models: Only these models, whatever their kind; None means those that `calibration` lets in.
         replace: Replace a row of the same model and protocol whose content differs.
+        calibration: Add the calibration rows, too. They are made from the run's own videos, so those of two runs
+            differ under one key; without this, only the run's first model may be a calibration.
 
     Raises:
         UserError: the run does not verify, a model is not in it, or a row differs and `replace` is off.
     """
     run, board = Path(run), Path(board)
     result = RunResult.read(run)
-    rows = _choose(rows_of(run, location=_location(run, board)), models, run)
+    stated = rows_of(run, location=_location(run, board))
+    rows = _choose(stated, models, calibration, run)
     findings = check_rows(rows, result, run)
     if findings:
         raise UserError(
@@ -76,15 +83,18 @@ def add(run: Path, board: Path, models: Sequence[str] | None = None, *, replace:
         _keep_protocol(board, digest, result.protocols[digest])
     if outcome["added"] or outcome["replaced"] or not board.is_file():
         write_board(board, list(kept.values()))
-    return Added(**{name: tuple(keys) for name, keys in outcome.items()})
+    left_out = len(stated) - len(rows) if models is None else 0
+    return Added(tuple(outcome["added"]), tuple(outcome["unchanged"]), tuple(outcome["replaced"]), left_out)
 
 
-def _choose(rows: list[ScoreRow], models: Sequence[str] | None, run: Path) -> list[ScoreRow]:
+def _choose(rows: list[ScoreRow], models: Sequence[str] | None, calibration: bool, run: Path) -> list[ScoreRow]:
     known = sorted({row.model for row in rows})
     for name in models or ():
         if name not in known:
             raise unknown(f"model of {run}", name, known, f"macebench report {run}")
-    return [row for row in rows if models is None or row.model in models]
+    if models is not None:
+        return [row for row in rows if row.model in models]
+    return [row for row in rows if calibration or row.kind != "calibration" or row.model == rows[0].model]
 
 
 def _place(row: ScoreRow, kept: dict[tuple[str, str], ScoreRow], board: Path, replace: bool) -> str:
@@ -95,16 +105,26 @@ def _place(row: ScoreRow, kept: dict[tuple[str, str], ScoreRow], board: Path, re
         return "unchanged"
     if there is not None and not replace:
         raise UserError(
-            f"{board} has {row.model!r} under {row.protocol_hash} already, with other content: {'; '.join(changes)}.",
+            f"{board} has {row.model!r} under {row.protocol_hash} already, with other content: {_few(changes)}.",
             hint="Add with --replace if the new row is right, or use another model name.",
         )
     kept[row.key] = row
     return "added" if there is None else "replaced"
 
 
+def _few(changes: Sequence[str]) -> str:
+    rest = len(changes) - _SHOWN_CHANGES
+    return "; ".join([*changes[:_SHOWN_CHANGES], *([f"... and {rest} more"] if rest > 0 else [])])
+
+
 def changes_of(old: ScoreRow, new: ScoreRow) -> list[str]:
-    """What differs between two rows of one model and protocol: ``column: old != new``; costs are left out."""
+    """What differs between two rows of one model and protocol: ``column: old != new``.
+
+    Costs are left out, and `n_incomplete` where a row does not know it.
+    """
     before, after = old.model_dump(exclude=_NOT_COMPARED), new.model_dump(exclude=_NOT_COMPARED)
+    if old.n_incomplete is None or new.n_incomplete is None:
+        del before["n_incomplete"]
     lines = [f"{name}: {before[name]} != {after[name]}" for name in before if before[name] != after[name]]
     for name in sorted({*old.scores, *new.scores}):
         one, two = old.scores.get(name), new.scores.get(name)
@@ -215,4 +235,4 @@ def _line(row: ScoreRow) -> Line:
     name = f"{row.model} (retracted: {row.status_reason})" if retracted else row.model
     style = "strike dim" if retracted else "dim" if row.kind == "calibration" else ""
     cells = {name: short(as_float(cell)) for name, cell in row.scores.items()}
-    return Line(name, row.n_clips, row.n_unscored, cells, style)
+    return Line(name, row.n_clips, row.n_incomplete, cells, style)

@@ -4,6 +4,9 @@ Columns, in this order: what was scored (`LEADING`), then for each score ``<name
 ``<name>.unscored`` (names sorted), then where it comes from (`TRAILING`). A value that does not exist is an
 empty cell. Numbers are written with the fewest digits that read back as the same float64.
 
+``n_unscored`` counts values, summed over all scores: a clip that lacks three scores counts three times.
+``n_incomplete`` counts clips: those that lack at least one value or feature.
+
 A cell that begins with ``= + - @``, a tab, a carriage return or an apostrophe and is no number gets an apostrophe
 in front, so that no spreadsheet runs it; reading takes the apostrophe off again. Columns of `OPTIONAL` came later
 or may be unknown: a file without them loads. Any other missing or unknown column is an error.
@@ -25,7 +28,7 @@ from macebench.store import atomic_write
 
 LEADING = (
     "model", "kind", "protocol", "protocol_hash", "pose_backend", "reference", "reference_sha256", "n_reference",
-    "n_clips", "n_unscored",
+    "n_clips", "n_unscored", "n_incomplete",
 )  # fmt: skip
 VERSIONS = ("macebench", "python", "numpy", "scipy", "librosa")
 TRAILING = (
@@ -36,8 +39,8 @@ TRAILING = (
 OPTIONAL = frozenset(
     {
         *(f"version.{name}" for name in VERSIONS),
-        "evaluator_seconds", "evaluator_device", "generator_seconds_per_second", "status", "status_reason",
-        "superseded_by", "run",
+        "n_incomplete", "evaluator_seconds", "evaluator_device", "generator_seconds_per_second", "status",
+        "status_reason", "superseded_by", "run",
     }
 )  # fmt: skip
 COST = ("evaluator_seconds", "evaluator_device", "generator_seconds_per_second")
@@ -77,6 +80,7 @@ class ScoreRow(_Record):
         n_reference: Clips in the reference set.
         n_clips: Clips of the model.
         n_unscored: Values without a number, over all scores.
+        n_incomplete: Clips that lack at least one value or feature; None when the row does not say.
         scores: Score cells by name.
         versions: Versions of the software that computed the row, of `VERSIONS`.
         evaluator_seconds: Wall time of the whole run that the row comes from; what was in the store costs nothing.
@@ -99,6 +103,7 @@ class ScoreRow(_Record):
     n_reference: int = Field(ge=0)
     n_clips: int = Field(ge=0)
     n_unscored: int = Field(ge=0)
+    n_incomplete: int | None = Field(default=None, ge=0)
     scores: dict[str, Cell]
     versions: dict[Literal["macebench", "python", "numpy", "scipy", "librosa"], str] = {}
     evaluator_seconds: float | None = None

@@ -21,6 +21,7 @@ from macebench.leaderboards.recompute import recompute
 from macebench.leaderboards.schema import VERSIONS, Cell, ScoreRow, as_float, read_board
 from macebench.media import file_sha256
 from macebench.protocol import Protocol
+from macebench.report.numbers import incomplete
 from macebench.results import CLIPS_FILE, TIMING_FILE, Entry, RunResult
 from macebench.tables import read_clips
 from macebench.types import Clip, Score
@@ -132,6 +133,8 @@ def _check_row(row: ScoreRow, result: RunResult, clips: pd.DataFrame, sha256: st
         yield from differ("reference_sha256", row.reference_sha256, _reference_hash(reference))
         yield from differ("n_reference", row.n_reference, len(reference))
     yield from differ("n_clips", row.n_clips, len(generated))
+    if row.n_incomplete is not None:
+        yield from differ("n_incomplete", row.n_incomplete, int((generated["reasons"] != "{}").sum()))
     if protocol.hash == row.protocol_hash:
         yield from _check_scores(row, recompute(row.model, protocol, clips, row.scores))
 
@@ -204,6 +207,7 @@ def _row_of(entry: Entry, result: RunResult, location: str, cost: Mapping[str, A
         kind=entry.model.kind,
         n_clips=entry.n_clips,
         n_unscored=sum(score.n_unscored for score in entry.scores),
+        n_incomplete=incomplete(entry),
         scores={item.name: Cell(value=item.value, n=item.n, unscored=item.n_unscored) for item in entry.scores},
         versions={name: result.environment[name] for name in VERSIONS if name in result.environment},
         clips_sha256=result.clips_sha256,

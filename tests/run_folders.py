@@ -105,7 +105,9 @@ def write_run(folder, resolved, models, rows, curves):
             scores = aggregate(clips, reference, protocol, [get_metric(name) for name in protocol.metrics])
             records = [ScoreRecord.of(score) for score in scores]
             card = ModelRecord(name=model, kind=kind)
-            entries.append(Entry(model=card, protocol_hash=protocol.hash, n_clips=len(clips), scores=records))
+            lacking = int((clips["reasons"] != "{}").sum())
+            entries.append(Entry(model=card, protocol_hash=protocol.hash, n_clips=len(clips), n_incomplete=lacking,
+                                 scores=records))  # fmt: skip
     result = RunResult(
         protocols={p.hash: p.model_dump(mode="json") for p in resolved}, entries=entries,
         environment={"macebench": "0.1.0", "python": "3.11", "numpy": "2.4", "machine": "x86_64"},

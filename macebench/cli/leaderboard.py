@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from macebench.cli.console import say, show_tables
+from macebench.cli.plugins import Plugins, load_all
 from macebench.errors import EXIT_OK, EXIT_USER_ERROR
 
 app = typer.Typer(help="Leaderboard CSVs that anyone can recompute.", no_args_is_help=True)
@@ -20,22 +21,30 @@ def add(
     board: Annotated[Path, typer.Option(help="Leaderboard CSV; made when it is not there.")],
     model: Annotated[list[str] | None, typer.Option(help="Only this model's rows; repeatable.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a row that has other numbers.")] = False,
+    calibration: Annotated[bool, typer.Option("--calibration", help="Add the calibration rows, too.")] = False,
+    plugin: Plugins = None,
 ) -> None:
-    """Add the rows of a run."""
+    """Add the rows of a run; those of calibration models stay out unless asked for or named."""
     from macebench.leaderboards.board import add as add_rows
+    from macebench.report.numbers import plural
 
-    rows = add_rows(run, board, model, replace=replace)
-    say(f"{len(rows)} rows of {run} are on {board}")
+    load_all(plugin)
+    rows = add_rows(run, board, model, replace=replace, calibration=calibration)
+    say(f"on {board} now: {plural(len(rows), 'row')} of {run}")
+    if rows.left_out:
+        say(f"left out: {plural(rows.left_out, 'calibration row')}; --calibration adds them")
 
 
 @app.command("verify")
 def verify(
     board: Board,
     run: Annotated[Path, typer.Option(help="Run folder to recompute the rows from.")],
+    plugin: Plugins = None,
 ) -> int:
     """Recompute every number of the rows from the run's per-clip values; exit 2 when one differs."""
     from macebench.leaderboards.board import verify as verify_rows
 
+    load_all(plugin)
     findings = verify_rows(board, run)
     for finding in findings:
         say(str(finding))

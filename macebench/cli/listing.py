@@ -7,13 +7,15 @@ from typing import Annotated, cast
 import typer
 
 from macebench.cli.console import say
+from macebench.cli.plugins import Plugins, load_all
 from macebench.registry import Group, names, origin, unknown
 
 GROUPS = ("models", "metrics", "features", "protocols", "stages", "datasets", "poses", "statistics")
 
 
-def ls(group: Annotated[str, typer.Argument(help=", ".join(GROUPS))] = "models") -> None:
+def ls(group: Annotated[str, typer.Argument(help=", ".join(GROUPS))] = "models", plugin: Plugins = None) -> None:
     """List what is there."""
+    load_all(plugin)
     if group not in GROUPS:
         raise unknown("group", group, GROUPS, "macebench ls --help")
     if group == "protocols":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from macebench.report.numbers import ARROWS, NO_VALUE, short
+from macebench.report.numbers import ARROWS, NO_VALUE, incomplete, short
 from macebench.results import Entry, RunResult
 
 if TYPE_CHECKING:
@@ -25,20 +25,20 @@ class Line:
     Attributes:
         name: Model.
         n: Clips.
-        unscored: Values without a number.
+        incomplete: Clips that lack at least one value; None when nobody counted.
         cells: Text of each score; a score that the row lacks has no key.
         style: Style of rich.
     """
 
     name: str
     n: int
-    unscored: int
+    incomplete: int | None
     cells: dict[str, str]
     style: str = ""
 
 
 def summary_tables(result: RunResult, width: int = WIDTH) -> list[Table]:
-    """The tables of a run, protocol after protocol: model, n, unscored values, and the scores.
+    """The tables of a run, protocol after protocol: model, n, clips that lack a value, and the scores.
 
     The evaluated model stands first; calibration rows after it are dim. A score that fewer clips have than the row
     has carries its own n, as in ``0.412/3``. NaN is a dash.
@@ -76,8 +76,7 @@ def _line(entry: Entry, index: int) -> Line:
         partial = record.value is not None and record.n != entry.n_clips
         cells[record.name] = f"{value}/{record.n}" if partial else value
     style = "bold" if not index else "dim" if entry.model.kind == "calibration" else ""
-    unscored = sum(record.n_unscored for record in entry.scores)
-    return Line(entry.model.name, entry.n_clips, unscored, cells, style)
+    return Line(entry.model.name, entry.n_clips, incomplete(entry), cells, style)
 
 
 def broken(name: str) -> str:
@@ -95,7 +94,7 @@ def score_tables(title: str, lines: Sequence[Line], heads: dict[str, str], width
         width: Characters that a table may take.
     """
     longest = max((len(line.name) for line in lines), default=0)
-    counts = max((len(str(line.n)) for line in lines), default=1) + len("scored") + 2 * _GAP
+    counts = max((len(str(line.n)) for line in lines), default=1) + len("incom-") + 2 * _GAP
     room = width - counts - min(max(longest, _LEAST_NAME), width // 3)
     blocks: list[list[str]] = [[]]
     taken = 0
@@ -118,10 +117,11 @@ def _table(title: str, lines: Sequence[Line], heads: dict[str, str], names: Sequ
                   padding=(0, 1), pad_edge=False)  # fmt: skip
     table.add_column("model", overflow="fold", min_width=_LEAST_NAME)
     table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("un-\nscored", justify="right", no_wrap=True)
+    table.add_column("incom-\nplete", justify="right", no_wrap=True)
     for name in names:
         table.add_column(Text(heads[name]), justify="right", no_wrap=True)
     for line in lines:
-        cells = [line.name, str(line.n), str(line.unscored), *(line.cells.get(name, NO_VALUE) for name in names)]
+        lacking = NO_VALUE if line.incomplete is None else str(line.incomplete)
+        cells = [line.name, str(line.n), lacking, *(line.cells.get(name, NO_VALUE) for name in names)]
         table.add_row(*(Text(cell) for cell in cells), style=line.style)
     return table

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from macebench.results import Entry
+
 NO_VALUE = "–"
 ARROWS = {"higher": "↑", "lower": "↓", "reference": "≈"}
 DIRECTIONS = {
@@ -34,3 +36,8 @@ def short(value: float) -> str:
 def plural(count: int, noun: str) -> str:
     """``1 clip``, ``2 clips``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def incomplete(entry: Entry) -> int | None:
+    """Clips of an entry that lack at least one value; None when its ``result.json`` is too old to say."""
+    return entry.n_incomplete if "n_incomplete" in entry.model_fields_set else None

@@ -62,7 +62,7 @@ def page(view: RunView, decoder: Decoder, max_clips: int = MAX_CLIPS) -> str:
         el("title", f"{view.model or 'macebench run'} · macebench report"), el("style", style),
     )  # fmt: skip
     body = el(
-        "body", _header(view), el("main", _warnings(view), *(_section(item, view, shown) for item in view.sections),
+        "body", _header(view), el("main", _warnings(view), _cautions(view), *(_section(item, view, shown) for item in view.sections),
                                   _clips(view, shown, decoder), _environment(view)),
         el("script", script),
     )  # fmt: skip
@@ -115,6 +115,13 @@ def _warnings(view: RunView) -> Html | None:
               class_="callout bad", role="alert")  # fmt: skip
 
 
+def _cautions(view: RunView) -> Html | None:
+    if not view.cautions:
+        return None
+    items = [el("li", text) for text in view.cautions]
+    return el("div", el("strong", "Read these scores with care."), el("ul", *items), class_="callout", role="note")
+
+
 def _section(section: Section, view: RunView, shown: Sequence[ClipView]) -> Html:
     number = list(view.sections).index(section) + 1
     protocol = section.protocol
@@ -164,7 +171,7 @@ def _compares(section: Section) -> bool:
 def _summary_legend(section: Section) -> Html:
     text = (
         "↑ higher is better, ↓ lower is better, ≈ nearer to the reference set is better. Green: best of its column. "
-        "n counts the clips behind a value. Calibration rows are known changes of real dances."
+        "n counts the clips behind a value; a clip that lacks any value is incomplete. Calibration rows are known changes of real dances."
     )
     text += " Δ is the evaluated model minus the row it stands in." if _compares(section) else ""
     return el("p", text, class_="muted small")

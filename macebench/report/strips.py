@@ -51,11 +51,14 @@ class Picture:
 
 
 def clip_strip(clip_id: str, sha256: str, duration_s: float, video: str, run: Path, decoder: Decoder) -> Html:
-    """The strip of one clip, with a line that says where its pictures come from when they are not the video's."""
+    """The strip of one clip, with a line that says where its pictures come from when they are not the video's.
+
+    `video` is a path relative to the folder `run`, or an absolute one.
+    """
     pose = read_pose(run, clip_id)
     span = duration_s if duration_s > 0 else _pose_span(pose)
     times = picture_times(span)
-    pictures, problem = _video_pictures(video, sha256, times, decoder)
+    pictures, problem = _video_pictures(run, video, sha256, times, decoder)
     if not pictures and pose is not None:
         pictures = [Picture(time_s, pose.width, pose.height, None) for time_s in times]
     parts: list[Html] = []
@@ -92,10 +95,10 @@ def read_pose(run: Path, clip_id: str) -> PoseTrack | None:
 
 
 def _video_pictures(
-    video: str, sha256: str, times: Sequence[float], decoder: Decoder
+    run: Path, video: str, sha256: str, times: Sequence[float], decoder: Decoder
 ) -> tuple[list[Picture], str]:  # fmt: skip
     """Pictures at about `times`, and what went wrong."""
-    path = Path(video)
+    path = Path(run) / video
     try:
         if not video or not path.is_file():
             return [], "the video is not there any more" if video else "the run does not say where the video is"

@@ -50,7 +50,8 @@ def _summary_row(
     row: RowView, columns: Iterable[ColumnView], best: Mapping[str, float], first: RowView | None
 ) -> Html:  # fmt: skip
     tag = el("span", _KIND_TEXT[row.kind], class_="tag") if _KIND_TEXT[row.kind] else None
-    count = el("span", plural(row.n_clips, "clip"), tag, class_="under")
+    lost = el("span", f"{row.n_incomplete} incomplete", class_="lost", title="clips that lack at least one value")
+    count = el("span", plural(row.n_clips, "clip"), *([" ", lost] if row.n_incomplete else []), tag, class_="under")
     name = el("th", el("span", row.name, class_="name"), count, scope="row", title=row.summary or None)
     cells = [_score_cell(row, column.name, best[column.name], first) for column in columns]
     return el("tbody", el("tr", name, *cells), class_=row.kind)

@@ -26,6 +26,7 @@ from macebench.errors import UserError
 from macebench.media import file_sha256
 from macebench.protocol import Protocol
 from macebench.registry import Metric
+from macebench.report.numbers import incomplete, plural
 from macebench.results import CLIPS_FILE, CURVES_FILE, FEATURE_PREFIX, TIMING_FILE, Entry, RunResult, ScoreRecord
 from macebench.tables import read_clips, read_curves, value_columns
 from macebench.types import Better, FloatArray
@@ -50,13 +51,14 @@ class ColumnView:
 
 @dataclass(frozen=True)
 class RowView:
-    """One row of the summary table; `name` is what people read."""
+    """One row of the summary table; `name` is what people read, `n_incomplete` clips lack at least one value."""
 
     name: str
     kind: RowKind
     summary: str
     n_clips: int
     scores: Mapping[str, ScoreRecord]
+    n_incomplete: int | None = None
 
     def value(self, column: str) -> float:
         """The value; NaN when there is none."""
@@ -117,7 +119,10 @@ class CurveView:
 
 @dataclass(frozen=True)
 class RunView:
-    """A whole run folder."""
+    """A whole run folder.
+
+    `warnings` say what was changed after it was written, `cautions` what weakens its scores.
+    """
 
     run: Path
     model: str
@@ -128,6 +133,7 @@ class RunView:
     seconds: Mapping[str, float]
     against: str = ""
     warnings: Sequence[str] = field(default_factory=tuple)
+    cautions: Sequence[str] = field(default_factory=tuple)
 
 
 def load_view(run: Path, against: Path | None = None) -> RunView:
@@ -147,7 +153,8 @@ def load_view(run: Path, against: Path | None = None) -> RunView:
     sections = [_section(result, digest, clips, model, other, name) for digest in result.protocols]
     curves, videos = _curves(run, model)
     return RunView(
-        run, model, sections, curves, videos, result.environment, _seconds(run), name, _warnings(run, result)
+        run, model, sections, curves, videos, result.environment, _seconds(run), name, _warnings(run, result),
+        _cautions(result),
     )  # fmt: skip
 
 
@@ -178,6 +185,32 @@ def _differences(result: RunResult, digest: str, other: RunResult) -> list[str]:
     theirs = [parse(value, key) for key, value in other.protocols.items()]
     named = [item for item in theirs if item.name == mine.name]
     return [line for item in named for line in mine.differences(item)] or [f"{mine.id} is not in the other run"]
+
+
+def changes_since(run: Path) -> list[str]:
+    """What shows that a run folder was changed after it was written, one sentence each.
+
+    Raises:
+        UserError: it is no run folder, or a protocol in it is not valid.
+    """
+    return _warnings(Path(run), RunResult.read(run))
+
+
+def _cautions(result: RunResult) -> list[str]:
+    lines = []
+    for digest, count in result.reference_unscored.items():
+        if count and digest in result.protocols:
+            protocol = parse(result.protocols[digest], digest)
+            total = f" of {protocol.reference.n}" if protocol.reference is not None else ""
+            lines.append(
+                f"{protocol.id}: {count}{total} reference clips lack a feature or value; what they lack is left out."
+            )
+    if result.n_shared_clips:
+        lines.append(
+            f"{plural(result.n_shared_clips, 'evaluated clip')} with the same bytes as a clip of the reference set: "
+            "the model is compared with its own videos."
+        )
+    return lines
 
 
 def _warnings(run: Path, result: RunResult) -> list[str]:
@@ -270,7 +303,7 @@ def _rows(entries: Sequence[Entry], model: str) -> list[RowView]:
 
 def _row(entry: Entry, kind: RowKind, name: str) -> RowView:
     scores = {score.name: score for score in entry.scores}
-    return RowView(name, kind, entry.model.summary, entry.n_clips, scores)
+    return RowView(name, kind, entry.model.summary, entry.n_clips, scores, incomplete(entry))
 
 
 def _against(entries: Sequence[Entry], model: str, name: str) -> list[RowView]:

@@ -105,9 +105,9 @@ class PrecomputedSession:
             if not path.resolve().is_relative_to(self._folder.resolve()):
                 return Missing(f"pose file {self._clip.clip_id}{suffix} lies outside the pose folder")
             try:
+                track = read(path)
                 if suffix == ".npz" and _of_video(path) not in ("", self._clip.sha256):
                     return Missing("pose file belongs to another video")
-                track = read(path)
             except _FieldError as error:
                 return Missing(f"pose file {self._clip.clip_id}{suffix}: {error}")
             return track if track.present.any() else Missing(NO_PERSON)

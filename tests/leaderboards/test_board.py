@@ -28,7 +28,7 @@ def change_row(board, index, **changes):
 
 def test_a_run_makes_one_row_for_each_model_and_protocol(make_run, tmp_path, board):
     run = make_run(tmp_path / "run", protocols=("ma2d-fixed/1", "ma2d-paper/1"))
-    added = boards.add(run, board)
+    added = boards.add(run, board, calibration=True)
     rows = read_board(board)
     assert [(row.model, row.protocol) for row in rows] == [
         ("mine", "ma2d-fixed/1"), ("frozen", "ma2d-fixed/1"), ("mine", "ma2d-paper/1"), ("frozen", "ma2d-paper/1"),
@@ -41,17 +41,17 @@ def test_a_run_makes_one_row_for_each_model_and_protocol(make_run, tmp_path, boa
 
 
 def test_counts_are_in_the_row(run, board):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     row = read_board(board)[0]
     assert (row.n_clips, row.n_unscored, row.n_reference) == (5, 12, 6)
     assert {(cell.n, cell.unscored) for cell in row.scores.values()} == {(4, 1)}
 
 
 def test_adding_the_same_again_changes_nothing(run, board):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     before = board.read_bytes()
     (run / "timing.json").write_text('{"seconds": {"extract": 99.0}}')
-    again = boards.add(run, board)
+    again = boards.add(run, board, calibration=True)
     assert board.read_bytes() == before
     assert (again.added, len(again.unchanged)) == ((), 2)
 
@@ -64,7 +64,7 @@ def test_only_the_named_models_are_added(run, board):
 
 
 def test_other_numbers_for_a_model_are_refused_by_name_unless_replaced(run, board, make_run, tmp_path):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     before = board.read_bytes()
     other = make_run(tmp_path / "runs" / "two", shift=0.25)
     with pytest.raises(UserError, match=r"bas: 0\.\d+ \(n 4\) != 0\.\d+ \(n 5\)") as caught:
@@ -81,7 +81,7 @@ def test_other_numbers_for_a_model_are_refused_by_name_unless_replaced(run, boar
 def test_a_run_that_does_not_verify_is_not_added(run, board):
     edit_result(run, lambda result: result["entries"][0]["scores"][0].update(value=0.0))
     with pytest.raises(UserError, match=r"does not verify: mine under .*fid_k is 0.0"):
-        boards.add(run, board)
+        boards.add(run, board, calibration=True)
     assert not board.exists()
 
 
@@ -96,14 +96,14 @@ def test_boards_of_equal_runs_are_equal_bytes(make_run, tmp_path):
 def test_hostile_names_survive_the_way_through_the_board(make_run, tmp_path, board):
     names = ("<script>alert(1)</script>", "../../etc/passwd", "=cmd()", 'a,"b"\nc')
     run = make_run(tmp_path / "run", models=tuple((name, "external") for name in names))
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     assert [row.model for row in read_board(board)] == list(names)
     assert boards.verify(board, run) == []
     assert not re.search(r"(^|,)[=@]", board.read_text("utf-8"), re.MULTILINE)
 
 
 def test_rows_of_one_protocol_compare(run, board):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     mine, frozen = read_board(board)
     pairs = boards.compare_rows(mine, frozen)
     assert pairs["fid_k"] == (mine.scores["fid_k"].value, frozen.scores["fid_k"].value)
@@ -111,8 +111,8 @@ def test_rows_of_one_protocol_compare(run, board):
 
 
 def test_rows_of_two_protocols_are_refused_and_the_difference_is_named(make_run, tmp_path, board):
-    boards.add(make_run(tmp_path / "one"), board)
-    boards.add(make_run(tmp_path / "two", reference_names=("r0", "r1", "r9")), board)
+    boards.add(make_run(tmp_path / "one"), board, calibration=True)
+    boards.add(make_run(tmp_path / "two", reference_names=("r0", "r1", "r9")), board, calibration=True)
     rows = read_board(board)
     with pytest.raises(UserError, match=r"do not compare: reference\.n: 6 != 3; reference\.sha256: \w+ != \w+"):
         boards.compare_rows(rows[0], rows[2], boards.load_protocols(board))
@@ -121,7 +121,7 @@ def test_rows_of_two_protocols_are_refused_and_the_difference_is_named(make_run,
 
 
 def test_a_protocol_file_that_was_edited_is_not_believed(run, board):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     (path,) = (board.parent / "protocols").glob("*.json")
     assert set(boards.load_protocols(board)) == {path.stem}
     stored = json.loads(path.read_text("utf-8"))
@@ -131,14 +131,14 @@ def test_a_protocol_file_that_was_edited_is_not_believed(run, board):
 
 
 def test_a_retracted_row_stays_with_its_reason(run, board):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     digest = read_board(board)[0].protocol_hash
     boards.retract(board, "mine", digest, "wrong videos")
     assert [(row.status, row.status_reason) for row in read_board(board)] == [
         ("retracted", "wrong videos"),
         ("valid", ""),
     ]
-    assert boards.add(run, board).added == ()
+    assert boards.add(run, board, calibration=True).added == ()
     assert read_board(board)[0].status == "retracted"
     with pytest.raises(UserError, match="needs a reason"):
         boards.retract(board, "mine", digest, "  ")
@@ -149,7 +149,7 @@ def test_a_retracted_row_stays_with_its_reason(run, board):
 def test_the_board_is_shown_whole_in_100_columns(run, board):
     from rich.console import Console
 
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     boards.retract(board, "frozen", read_board(board)[0].protocol_hash, "[red]why[/red]")
     screen = Console(width=100, file=io.StringIO())
     for table in boards.show(board):
@@ -173,13 +173,13 @@ def findings(board, run):
 
 
 def test_an_honest_board_verifies(run, board):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     assert boards.verify(board, run) == []
     assert boards.verify(run, run) == []
 
 
 def test_a_changed_number_is_found(run, board):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     row = read_board(board)[1]
     cell = row.scores["fid_k"]
     change_row(board, 1, scores=row.scores | {"fid_k": Cell(value=cell.value * (1 + 1e-8), n=4, unscored=1)})
@@ -203,7 +203,7 @@ def test_a_changed_number_is_found(run, board):
     ],
 )
 def test_a_changed_field_is_found(run, board, changes, what):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     change_row(board, 0, **changes)
     assert ("mine", what) in findings(board, run)
 
@@ -217,13 +217,13 @@ def test_a_changed_field_is_found(run, board, changes, what):
     ],
 )
 def test_a_changed_count_is_found(run, board, cell, what):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     change_row(board, 0, scores=read_board(board)[0].scores | {"bas": cell})
     assert ("mine", what) in findings(board, run)
 
 
 def test_a_score_that_was_taken_away_is_found(run, board):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     scores = dict(read_board(board)[0].scores)
     del scores["temporal_flickering"]
     change_row(board, 0, scores=scores)
@@ -231,7 +231,7 @@ def test_a_score_that_was_taken_away_is_found(run, board):
 
 
 def test_a_score_of_no_known_metric_is_a_user_error(run, board):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     change_row(board, 0, scores=read_board(board)[0].scores | {"charm": Cell(value=1.0, n=5, unscored=0)})
     with pytest.raises(UserError, match="'charm' belongs to no registered metric"):
         boards.verify(board, run)
@@ -283,7 +283,7 @@ def test_a_changed_clips_file_is_found_in_the_run_itself(run):
 
 
 def test_an_edited_protocol_is_found(run, board):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
 
     def edit(result):
         next(iter(result["protocols"].values()))["normaliser"]["eps"] = 0.5
@@ -293,13 +293,13 @@ def test_an_edited_protocol_is_found(run, board):
 
 
 def test_a_protocol_that_is_no_protocol_is_found(run, board):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     edit_result(run, lambda result: next(iter(result["protocols"].values())).pop("sampling"))
     assert findings(board, run) == {("mine", "protocol"), ("frozen", "protocol")}
 
 
 def test_a_run_that_the_board_does_not_know_is_a_user_error(run, board, make_run, tmp_path):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     other = make_run(tmp_path / "other", models=(("yours", "external"),))
     with pytest.raises(UserError, match="no valid row"):
         boards.verify(board, other)
@@ -314,7 +314,7 @@ def test_a_row_whose_run_was_moved_is_checked_by_model_and_protocol(run, board, 
 
 
 def test_retracted_rows_are_not_verified(run, board):
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     change_row(board, 0, n_clips=9, status="retracted", status_reason="x")
     assert boards.verify(board, run) == []
 
@@ -322,21 +322,21 @@ def test_retracted_rows_are_not_verified(run, board):
 def test_a_broken_timing_file_is_a_user_error(run, board):
     (run / "timing.json").write_text("{}")
     with pytest.raises(UserError, match="no timing file"):
-        boards.add(run, board)
+        boards.add(run, board, calibration=True)
     (run / "timing.json").unlink()
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     assert read_board(board)[0].evaluator_seconds is None
 
 
 def test_an_empty_run_makes_a_board_without_rows(make_run, tmp_path, board):
     run = make_run(tmp_path / "empty", models=(), names=())
-    assert len(boards.add(run, board)) == 0
+    assert len(boards.add(run, board, calibration=True)) == 0
     assert read_board(board) == []
 
 
 def test_a_run_in_which_nothing_was_scored_can_be_added_and_verified(make_run, tmp_path, board):
     run = make_run(tmp_path / "run", lost=("a", "b", "c", "d", "e"))
-    boards.add(run, board)
+    boards.add(run, board, calibration=True)
     assert all(cell.value is None and cell.unscored == 5 for cell in read_board(board)[0].scores.values())
     assert boards.verify(board, run) == []
 

@@ -100,7 +100,7 @@ def breaking(*sets):
         (failing, "constant reference"),
         (breaking, "metric failed: LinAlgError: did not converge"),
         (lambda *sets: math.nan, NOT_FINITE),
-        (lambda *sets: {"other": 1.0}, "metric failed: ValueError: it returned ['other'], its columns are ['gap']"),
+        (lambda *sets: {"other": 1.0}, "metric failed: ValueError: it returned ['other'], its columns are ['s']"),
     ],
 )
 def test_a_set_metric_without_a_value_counts_every_clip(compute, reason):

@@ -33,7 +33,7 @@ def test_a_value_of_fewer_clips_says_so_and_no_value_is_a_dash(make_run, tmp_pat
     assert "/4" in text
     text = printed(RunResult.read(make_run(tmp_path / "none", lost=("a", "b", "c", "d", "e"))))
     (line,) = [line for line in text.splitlines() if line.startswith(" mine")][:1]
-    assert line.split() == ["mine", "5", "60", *["–"] * (len(line.split()) - 3)]
+    assert line.split() == ["mine", "5", "5", *["–"] * (len(line.split()) - 3)]
 
 
 def test_each_protocol_has_its_own_table(make_run, tmp_path):
