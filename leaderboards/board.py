@@ -118,21 +118,22 @@ def _few(changes: Sequence[str]) -> str:
 
 
 def changes_of(old: ScoreRow, new: ScoreRow) -> list[str]:
-    """What differs between two rows of one model and protocol: ``column: old != new``.
+    """What differs between two rows of one model and protocol, scores first: ``column: old != new``.
 
     Costs are left out, and `n_incomplete` where a row does not know it.
     """
     before, after = old.model_dump(exclude=_NOT_COMPARED), new.model_dump(exclude=_NOT_COMPARED)
     if old.n_incomplete is None or new.n_incomplete is None:
         del before["n_incomplete"]
-    lines = [f"{name}: {before[name]} != {after[name]}" for name in before if before[name] != after[name]]
+    fields = [f"{name}: {before[name]} != {after[name]}" for name in before if before[name] != after[name]]
+    lines = []
     for name in sorted({*old.scores, *new.scores}):
         one, two = old.scores.get(name), new.scores.get(name)
         if one is None or two is None:
             lines.append(f"{name}: {'absent' if one is None else 'there'} != {'absent' if two is None else 'there'}")
         elif not same(one.value, two.value) or (one.n, one.unscored) != (two.n, two.unscored):
             lines.append(f"{name}: {as_float(one)!r} (n {one.n}) != {as_float(two)!r} (n {two.n})")
-    return lines
+    return lines + fields
 
 
 def _location(run: Path, board: Path) -> str:

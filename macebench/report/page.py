@@ -62,8 +62,9 @@ def page(view: RunView, decoder: Decoder, max_clips: int = MAX_CLIPS) -> str:
         el("title", f"{view.model or 'macebench run'} · macebench report"), el("style", style),
     )  # fmt: skip
     body = el(
-        "body", _header(view), el("main", _warnings(view), _cautions(view), *(_section(item, view, shown) for item in view.sections),
-                                  _clips(view, shown, decoder), _environment(view)),
+        "body", _header(view),
+        el("main", _warnings(view), _cautions(view), *(_section(item, view, shown) for item in view.sections),
+           _clips(view, shown, decoder), _environment(view)),
         el("script", script),
     )  # fmt: skip
     return f"<!DOCTYPE html>\n{el('html', head, body, lang='en')}\n"
@@ -171,7 +172,8 @@ def _compares(section: Section) -> bool:
 def _summary_legend(section: Section) -> Html:
     text = (
         "↑ higher is better, ↓ lower is better, ≈ nearer to the reference set is better. Green: best of its column. "
-        "n counts the clips behind a value; a clip that lacks any value is incomplete. Calibration rows are known changes of real dances."
+        "n counts the clips behind a value; a clip that lacks any value is incomplete. "
+        "Calibration rows are known changes of real dances."
     )
     text += " Δ is the evaluated model minus the row it stands in." if _compares(section) else ""
     return el("p", text, class_="muted small")

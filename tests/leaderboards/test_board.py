@@ -63,6 +63,33 @@ def test_only_the_named_models_are_added(run, board):
         boards.add(run, board, ["mne"])
 
 
+def test_calibration_rows_of_two_models_do_not_meet_unless_asked_for(make_run, tmp_path, board):
+    one = make_run(tmp_path / "one")
+    two = make_run(tmp_path / "two", models=(("yours", "external"), ("frozen", "calibration")), shift=0.25)
+    assert boards.add(one, board).left_out == 1
+    assert len(boards.add(two, board)) == 1
+    assert [row.model for row in read_board(board)] == ["mine", "yours"]
+    boards.add(one, board, calibration=True)
+    with pytest.raises(UserError, match="has 'frozen' under"):
+        boards.add(two, board, calibration=True)
+
+
+def test_an_evaluated_calibration_model_is_added_under_each_protocol(make_run, tmp_path, board):
+    models = (("jitter", "calibration"), ("frozen", "calibration"))
+    boards.add(make_run(tmp_path / "run", models=models, protocols=("ma2d-fixed/1", "ma2d-paper/1")), board)
+    assert [row.model for row in read_board(board)] == ["jitter", "jitter"]
+
+
+def test_a_run_that_does_not_count_incomplete_clips_leaves_the_cell_empty(run, board):
+    boards.add(run, board)
+    assert read_board(board)[0].n_incomplete == 1
+    edit_result(run, lambda result: [entry.pop("n_incomplete") for entry in result["entries"]])
+    assert boards.verify(run, run) == []
+    assert len(boards.add(run, board).unchanged) == 1
+    boards.add(run, board.with_name("other.csv"))
+    assert read_board(board.with_name("other.csv"))[0].n_incomplete is None
+
+
 def test_other_numbers_for_a_model_are_refused_by_name_unless_replaced(run, board, make_run, tmp_path):
     boards.add(run, board, calibration=True)
     before = board.read_bytes()
@@ -70,6 +97,8 @@ def test_other_numbers_for_a_model_are_refused_by_name_unless_replaced(run, boar
     with pytest.raises(UserError, match=r"bas: 0\.\d+ \(n 4\) != 0\.\d+ \(n 5\)") as caught:
         boards.add(other, board, ["mine"])
     assert "--replace" in caught.value.hint
+    assert caught.value.message.count(" != ") == 3
+    assert re.search(r"; \.\.\. and \d+ more\.$", caught.value.message)
     assert board.read_bytes() == before
     assert boards.add(other, board, ["mine"], replace=True).replaced[0][0] == "mine"
     rows = read_board(board)
@@ -194,6 +223,7 @@ def test_a_changed_number_is_found(run, board):
     [
         ({"n_clips": 6}, "n_clips"),
         ({"n_unscored": 0}, "n_unscored"),
+        ({"n_incomplete": 0}, "n_incomplete"),
         ({"n_reference": 5}, "n_reference"),
         ({"reference_sha256": "00"}, "reference_sha256"),
         ({"clips_sha256": "00"}, "clips_sha256"),

@@ -93,6 +93,7 @@ def test_rows_may_have_different_scores():
 
 def test_a_file_of_the_first_schema_loads():
     (old,) = from_csv(FIRST_FILE)
+    assert old.n_incomplete is None
     assert old.scores == {"bas": Cell(value=0.25, n=3, unscored=2)}
     assert (old.status, old.superseded_by, old.evaluator_seconds, old.versions) == ("valid", "", None, {})
 

@@ -1,5 +1,6 @@
 import base64
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 
@@ -144,8 +145,6 @@ def test_the_table_of_clips_can_be_sorted_by_its_headers(make_run, tmp_path):
     assert page.all("button") == [{"type": "button"}] * len(heads)
     rows = [item["data-keys"] for item in page.all("tr") if "data-keys" in item]
     assert len(rows) == 5
-    import json
-
     keys = [json.loads(row) for row in rows]
     assert {len(key) for key in keys} == {len(heads)}
     assert keys[0][:2] == [1, "b"]
@@ -242,3 +241,20 @@ def test_poses_are_drawn_when_the_video_is_gone(make_run, tmp_path):
              width=64, height=48, skeleton="coco25")  # fmt: skip
     page = report(run)
     assert len([item for item in page.all("path") if item.get("class") == "bone middle"]) == 6
+
+
+def test_incomplete_clips_are_counted_once_in_each_row(make_run, tmp_path):
+    source = write_report(make_run(tmp_path / "run", lost=("b",))).read_text("utf-8")
+    table = source[source.index('<table class="summary">') : source.index("</table>")]
+    assert table.count("1 incomplete") == 2
+
+
+def test_what_weakens_the_scores_is_said_at_the_head(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    assert "with care" not in report(run).text
+    result = json.loads((run / "result.json").read_text("utf-8"))
+    result |= {"reference_unscored": dict.fromkeys(result["protocols"], 2), "n_shared_clips": 3}
+    (run / "result.json").write_text(json.dumps(result), "utf-8")
+    text = report(run).text
+    assert "ma2d-fixed/1: 2 of 6 reference clips lack a feature or value" in text
+    assert "3 evaluated clips with the same bytes as a clip of the reference set" in text

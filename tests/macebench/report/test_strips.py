@@ -43,6 +43,13 @@ def test_pictures_are_spread_evenly_and_carry_the_pose(video, decoder, tmp_path)
     assert "muted" not in strip
 
 
+def test_a_path_of_a_video_is_relative_to_the_run_folder(video, decoder):
+    run = video.parent / "runs" / "one"
+    run.mkdir(parents=True, exist_ok=True)
+    strip = clip_strip("clip", file_sha256(video), 2.0, f"../../{video.name}", run, decoder)
+    assert strip.count("data:image/jpeg;base64,") == N_PICTURES
+
+
 def test_joints_that_were_hardly_seen_are_not_drawn(video, decoder, tmp_path):
     write_pose(tmp_path, "clip", confidence=0.1)
     assert "bone" not in clip_strip("clip", file_sha256(video), 2.0, str(video), tmp_path, decoder)
