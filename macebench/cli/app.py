@@ -22,7 +22,8 @@ from macebench.cli import (
 
 app = typer.Typer(
     name="macebench",
-    help="Benchmark and evaluation toolkit for music-driven dance generation.",
+    help="Benchmark and evaluation toolkit for music-driven dance generation. Any command takes --debug, which shows "
+    "tracebacks.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
