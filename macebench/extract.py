@@ -271,12 +271,15 @@ def _stream(
 
 def _put_pose(store: Store, key: Ingredients, session: PoseSession, duration: float, seconds: float) -> None:
     track = session.finish()
+    backend = key.settings["name"]
     if isinstance(track, Missing):
-        store.put(key, Artifact({}, {"missing": track.reason, "duration_s": duration, "seconds": seconds}))
+        store.put(
+            key, Artifact({}, {"missing": track.reason, "duration_s": duration, "seconds": seconds, "backend": backend})
+        )
         return
     times = track.times_s
     length = duration or float((times[-1] - times[0]) * len(times) / max(len(times) - 1, 1))
-    meta = {"duration_s": length, "seconds": seconds, "n_frames": len(track)}
+    meta = {"duration_s": length, "seconds": seconds, "n_frames": len(track), "backend": backend}
     store.put(key, Artifact(pose_arrays(track), meta))
 
 

@@ -250,7 +250,8 @@ def _generated(config: EvalConfig) -> ClipSet:
 def plan_run(prepared: Prepared) -> RunPlan:
     """What `evaluate` would do; reads only the store."""
     missing = [clip for clip in prepared.clips if clip.sha256 and not _extracted(prepared, clip)]
-    metas = prepared.store.metas("pose") if prepared.backend is not None else []
+    name = prepared.backend.name if prepared.backend is not None else None
+    metas = [meta for meta in prepared.store.metas("pose") if meta.get("backend") == name]
     costs = sorted(float(meta["seconds"]) for meta in metas if "seconds" in meta)
     seconds = costs[len(costs) // 2] * len(missing) / prepared.config.workers if costs else None
     return RunPlan(

@@ -67,6 +67,9 @@ def evaluate(config: EvalConfig, progress: Progress = silent) -> RunResult:
     timing = {
         "seconds": watch.phases,
         "clips": {key[1]: outcome.seconds for key, outcome in extracted.clips.items()},
+        "failures": {
+            key[0]: f"{outcome.reason}: {outcome.detail}" for key, outcome in extracted.clips.items() if outcome.reason
+        },
         "workers": config.workers,
     }
     write_text(config.out / TIMING_FILE, json.dumps(timing, indent=1, sort_keys=True))

@@ -230,6 +230,8 @@ def test_a_frame_statistic_with_a_bug_costs_the_clip_and_an_edited_plugin_is_com
     plugin.write_text(source.replace("RESULT", "raise ValueError('stat boom')"))
     run(tiny_world, tmp_path / "a", *options, status=3)
     assert scores(tmp_path / "a")["size"]["reasons"] == {"extraction failed: ValueError": tiny_world.n}
+    failures = json.loads((tmp_path / "a" / "timing.json").read_text())["failures"]
+    assert failures["clip0"] == "extraction failed: ValueError: stat boom"
     for value in (1.0, 2.0):
         plugin.write_text(source.replace("RESULT", f"self.n = {value}"))
         run(tiny_world, tmp_path / "b", *options)

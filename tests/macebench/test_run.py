@@ -55,6 +55,15 @@ def test_the_plan_counts_what_is_left(tmp_path, tiny_world):
     assert planned.seconds is not None
 
 
+def test_the_plan_knows_nothing_of_a_back_end_it_never_saw(tmp_path, tiny_world):
+    store = tmp_path / "store"
+    evaluate(config(tiny_world, tmp_path / "run", limit=2, store=store))
+    prepared = prepare(config(tiny_world, tmp_path / "run", store=store))
+    other = dataclasses.replace(prepared, backend=prepared.backend.model_copy(update={"name": "blazepose"}))
+    assert plan_run(prepared).seconds is not None
+    assert plan_run(other).seconds is None
+
+
 def test_a_clip_is_decoded_once_for_all_takers(tmp_path, tiny_world, monkeypatch):
     from macebench import media
     from macebench.clips import load_set

@@ -61,6 +61,18 @@ def test_a_damaged_entry_counts_as_absent(tmp_path, damage):
     assert store.get(KEY) is not None
 
 
+def test_an_entry_of_somebody_else_is_read_and_kept(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    put(store)
+
+    def refused(path, times=None):
+        raise PermissionError(errno.EPERM, "not yours")
+
+    monkeypatch.setattr(os, "utime", refused)
+    assert store.get(KEY) is not None
+    assert store.has(KEY)
+
+
 def test_collect_removes_the_longest_unused_first(tmp_path):
     store = Store(tmp_path)
     keys = [Ingredients("pose", 1, {"video": str(i)}, {}) for i in range(4)]
