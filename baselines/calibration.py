@@ -7,7 +7,7 @@ estimated again. A metric that ranks them wrongly is not measuring dance.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class GroundTruth:
 
     card = _card("ground-truth", "Real clips against the other half of the split.")
 
-    def transform(self, evidence: tuple[Evidence, ...], index: int) -> Evidence:
+    def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
         """The clip as it is."""
         return evidence[index]
 
@@ -40,7 +40,7 @@ class RandomMusic:
 
     card = _card("random-music", "Real clips with the music of another clip.")
 
-    def transform(self, evidence: tuple[Evidence, ...], index: int) -> Evidence:
+    def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
         """The clip with the beats of the next clip (half the set away) that has other music."""
         own = evidence[index]
         count = len(evidence)
@@ -61,7 +61,7 @@ class TimeShifted:
 
     card = _card("time-shifted", "Real clips with the music shifted by half a beat.")
 
-    def transform(self, evidence: tuple[Evidence, ...], index: int) -> Evidence:
+    def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
         """The clip with beats moved by half of their median distance."""
         own = evidence[index]
         if isinstance(own.music, Missing):
@@ -81,7 +81,7 @@ class Frozen:
 
     card = _card("frozen", "The middle frame of each clip, held.")
 
-    def transform(self, evidence: tuple[Evidence, ...], index: int) -> Evidence:
+    def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
         """The clip with one pose and no change between frames."""
         own = evidence[index]
         frames = own.frames
@@ -104,7 +104,7 @@ class Jitter:
 
     card = _card("jitter", "Real clips with keypoint noise of 1 % of the dancer's height.")
 
-    def transform(self, evidence: tuple[Evidence, ...], index: int) -> Evidence:
+    def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
         """The clip with noise seeded by its own hash, so that adding a clip changes no other."""
         own = evidence[index]
         if isinstance(own.pose, Missing):
@@ -127,7 +127,7 @@ class HalfSpeed:
 
     card = _card("half-speed", "The first half of each clip at half speed.")
 
-    def transform(self, evidence: tuple[Evidence, ...], index: int) -> Evidence:
+    def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
         """The clip slowed down on its own timestamps; pictures are repeated, poses interpolated."""
         own = evidence[index]
         frames = own.frames

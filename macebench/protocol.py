@@ -23,6 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from macebench.errors import UserError
 from macebench.registry import unknown
 
+# Fields that came later: left out of the hash while they are None, so that older protocols keep theirs.
+_LATER = {
+    "sampling": ("window_frames", "stride_frames", "whole_reference"),
+    "beats": ("beyond_end",),
+    "": ("contact",),
+}
 _PROSE = {"title", "description", "source", "known_defects", "changes"}
 HASH_DIGITS = 12
 R = TypeVar("R")
@@ -40,12 +46,19 @@ class Sampling(_Rules):
         method: ``linear`` interpolates poses between timestamps; ``nearest`` takes the nearest frame.
         max_frames: Only the first so many frames are used; None means all.
         min_frames: A shorter clip is unscored.
+        window_frames: Motions are cut into windows of so many frames, each of which counts as a clip; a motion that
+            is shorter is one window. None cuts nothing.
+        stride_frames: Distance of the windows' starts; None is `window_frames`.
+        whole_reference: Whether `max_frames` leaves the reference set alone.
     """
 
     fps: float = Field(gt=0)
     method: Literal["linear", "nearest"] = "linear"
     max_frames: int | None = Field(default=None, ge=2)
     min_frames: int = Field(default=2, ge=2)
+    window_frames: int | None = Field(default=None, ge=2)
+    stride_frames: int | None = Field(default=None, ge=1)
+    whole_reference: bool | None = None
 
 
 class PoseRules(_Rules):
@@ -111,6 +124,8 @@ class BeatRules(_Rules):
         direction: Which beats are averaged over.
         null: The circular-shift null and the corrected score are always reported; kept in the hash.
         quantise_fps: Frame rate that beat times are cut down to (published code); None means exact times.
+        beyond_end: ``keep`` counts music beats after the motion's end as misses (published code of LODGE); None
+            leaves them out.
     """
 
     music_variant: str = "librosa"
@@ -121,6 +136,19 @@ class BeatRules(_Rules):
     direction: Literal["music_to_motion", "motion_to_music"] = "music_to_motion"
     null: Literal[True] = True
     quantise_fps: float | None = Field(default=None, gt=0)
+    beyond_end: Literal["keep"] | None = None
+
+
+class ContactRules(_Rules):
+    """Variants of the foot scores (see `macebench.metrics.contact`).
+
+    Attributes:
+        skating: Variant of the foot skating ratio.
+        pfc: Variant of the physical foot contact score.
+    """
+
+    skating: str
+    pfc: str
 
 
 class PoseBackend(_Rules):
@@ -172,6 +200,7 @@ class Protocol(_Rules):
     features: FeatureRules | None = None
     normaliser: Normaliser | None = None
     beats: BeatRules | None = None
+    contact: ContactRules | None = None
     metrics: tuple[str, ...]
     pose_backend: PoseBackend | None = None
     reference: Reference | None = None
@@ -191,6 +220,11 @@ class Protocol(_Rules):
         fields = self.model_dump(mode="json", exclude=_PROSE)
         if fields["reference"] is not None:
             del fields["reference"]["name"]
+        for section, names in _LATER.items():
+            holder = fields[section] if section else fields
+            for name in names if holder is not None else ():
+                if holder[name] is None:
+                    del holder[name]
         return fields
 
     def resolve(self, pose_backend: PoseBackend | None, reference: Reference | None) -> Protocol:
@@ -218,6 +252,10 @@ class Protocol(_Rules):
     def need_normaliser(self) -> Normaliser:
         """The normaliser; a `UserError` when this protocol has none."""
         return _need(self.normaliser, self.id, "normaliser")
+
+    def need_contact(self) -> ContactRules:
+        """The foot contact rules; a `UserError` when this protocol has none."""
+        return _need(self.contact, self.id, "contact")
 
     def need_pose(self) -> PoseRules:
         """The pose rules; a `UserError` when this protocol has none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -43,11 +43,11 @@ def _set(instance: object, **values: object) -> None:
 
 @dataclass(frozen=True)
 class Clip:
-    """One video file to score.
+    """One video or motion file to score.
 
     Attributes:
         clip_id: Unique in its set; the path below the scanned folder without its suffix.
-        path: The video file.
+        path: The file.
         sha256: Hash of the file's bytes (64 hex digits).
         music: A sound file used instead of the video's own sound, or None.
         music_sha256: Hash of `music`'s bytes; empty when `music` is None.
@@ -61,6 +61,10 @@ class Clip:
 
     def __post_init__(self) -> None:
         check_clip_id(self.clip_id)
+
+    def replace(self, **changes: Any) -> Clip:
+        """A copy with some fields changed (`dataclasses.replace`)."""
+        return dataclasses.replace(self, **changes)
 
 
 def check_clip_id(clip_id: str) -> None:
@@ -188,10 +192,17 @@ class Motion:
             raise ValueError(f"rotations have shape {rotations.shape}, expected {joints.shape}")
         _set(self, joints=joints, root=root, rotations=rotations)
 
+    def __len__(self) -> int:
+        return len(self.joints)
+
     @property
     def duration_s(self) -> float:
         """Length in seconds."""
         return len(self.joints) / self.fps
+
+    def replace(self, **changes: Any) -> Motion:
+        """A copy with some fields changed (`dataclasses.replace`); give `root` too when `joints` move."""
+        return dataclasses.replace(self, **changes)
 
 
 @dataclass(frozen=True)
@@ -275,11 +286,13 @@ class Evidence:
 
     Attributes:
         clip: The file.
-        duration_s: Length of the picture in seconds.
+        duration_s: Length of the picture or motion in seconds.
         pose: The pose track at the video's own timestamps, or why there is none.
         music: Beat times under the protocol at hand, or why there are none.
         frames: Results of the frame statistics by name (see `macebench.registry.frame_statistic`),
             or why the picture could not be read.
+        motion: The 3-D motion, or why there is none. A calibration model sees it at the file's own frame rate, a
+            metric at the protocol's (`macebench.pieces`).
     """
 
     clip: Clip
@@ -287,12 +300,19 @@ class Evidence:
     pose: PoseTrack | Missing
     music: Beats | Missing
     frames: Mapping[str, FloatArray] | Missing
+    motion: Motion | Missing = Missing("no 3-D motion")
 
     def need_pose(self) -> PoseTrack:
         """The pose track. Raises `Unscorable` with the reason when there is none."""
         if isinstance(self.pose, Missing):
             raise Unscorable(self.pose.reason)
         return self.pose
+
+    def need_motion(self) -> Motion:
+        """The 3-D motion. Raises `Unscorable` with the reason when there is none."""
+        if isinstance(self.motion, Missing):
+            raise Unscorable(self.motion.reason)
+        return self.motion
 
     def need_music(self) -> Beats:
         """The music's beats. Raises `Unscorable` with the reason when there are none."""
@@ -341,7 +361,7 @@ class Calibration(Protocol):
 
     card: ModelCard
 
-    def transform(self, evidence: tuple[Evidence, ...], index: int) -> Evidence:
+    def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
         """The changed evidence of clip `index`; all clips are given because music may be swapped."""
         ...
 
