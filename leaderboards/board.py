@@ -120,7 +120,7 @@ def _few(changes: Sequence[str]) -> str:
 def changes_of(old: ScoreRow, new: ScoreRow) -> list[str]:
     """What differs between two rows of one model and protocol, scores first: ``column: old != new``.
 
-    Costs are left out, and `n_incomplete` where a row does not know it.
+    Costs are left out, and `n_incomplete` and the reference's own values where a row does not know them.
     """
     before, after = old.model_dump(exclude=_NOT_COMPARED), new.model_dump(exclude=_NOT_COMPARED)
     if old.n_incomplete is None or new.n_incomplete is None:
@@ -133,6 +133,8 @@ def changes_of(old: ScoreRow, new: ScoreRow) -> list[str]:
             lines.append(f"{name}: {'absent' if one is None else 'there'} != {'absent' if two is None else 'there'}")
         elif not same(one.value, two.value) or (one.n, one.unscored) != (two.n, two.unscored):
             lines.append(f"{name}: {as_float(one)!r} (n {one.n}) != {as_float(two)!r} (n {two.n})")
+        elif None not in (one.reference, two.reference) and not same(one.reference, two.reference):
+            lines.append(f"{name}.reference: {one.reference!r} != {two.reference!r}")
     return lines + fields
 
 
@@ -214,26 +216,44 @@ def show(board: Path, width: int = 100) -> list[Table]:
         board: CSV file.
         width: Characters that a table may take.
     """
-    from macebench.report.console import broken, score_tables
+    from macebench.report.console import heading, score_tables
 
     groups: dict[str, list[ScoreRow]] = {}
     for row in read_board(board):
         groups.setdefault(row.protocol_hash, []).append(row)
     tables: list[Table] = []
     for digest, rows in groups.items():
-        heads = {name: broken(name) for row in rows for name in row.scores}
+        aims = _aims(rows)
+        heads = heading({name: " ≈" if name in aims else "" for row in rows for name in row.scores})
         title = f"{rows[0].protocol}  {digest}  reference {rows[0].reference} (n {rows[0].n_reference})"
         title += f"  pose {rows[0].pose_backend}" if rows[0].pose_backend else ""
-        tables += score_tables(title, [_line(row) for row in rows], heads, width)
+        lines = [_line(row, heads) for row in rows]
+        tables += score_tables(title, [*lines, *_truth(aims)], heads, width)
     return tables
 
 
-def _line(row: ScoreRow) -> Line:
-    from macebench.report.console import Line
-    from macebench.report.numbers import short
+def _aims(rows: Sequence[ScoreRow]) -> dict[str, float]:
+    """The reference set's own values, which all rows of one protocol hash share."""
+    cells = [(name, cell) for row in rows for name, cell in row.scores.items()]
+    return {name: cell.reference for name, cell in cells if cell.reference is not None}
+
+
+def _truth(aims: Mapping[str, float]) -> list[Line]:
+    from macebench.report.console import truth_line
+
+    return [truth_line(aims)] if aims else []
+
+
+def _line(row: ScoreRow, heads: Mapping[str, str]) -> Line:
+    from macebench.report.console import Line, cell_text
 
     retracted = row.status == "retracted"
     name = f"{row.model} (retracted: {row.status_reason})" if retracted else row.model
     style = "strike dim" if retracted else "dim" if row.kind == "calibration" else ""
-    cells = {name: short(as_float(cell)) for name, cell in row.scores.items()}
+    cells = {}
+    for column in heads:
+        cell = row.scores.get(column)
+        if cell is not None:
+            error = row.scores.get(f"{column}_se")
+            cells[column] = cell_text(as_float(cell), reference=cell.reference, error=error and error.value)
     return Line(name, row.n_clips, row.n_incomplete, cells, style)

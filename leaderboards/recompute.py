@@ -2,62 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from macebench import registry
-from macebench.aggregate import aggregate
+from macebench.aggregate import aggregate, metrics_of, reference_scores
 from macebench.errors import UserError
 from macebench.protocol import Protocol
-from macebench.registry import Metric
 from macebench.types import Score
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@dataclass(frozen=True)
+class Recomputed:
+    """What per-clip data say of one model under one protocol.
+
+    Attributes:
+        scores: The model's scores by column name.
+        reference: The reference set's own values by column name, where nearer to them is better.
+    """
+
+    scores: dict[str, Score]
+    reference: dict[str, Score]
+
+
 def recompute(
-    entry_model: str, protocol: Protocol, clips: pd.DataFrame, columns: Iterable[str] = ()
-) -> dict[str, Score]:
-    """Every score of one model under one resolved protocol, by column name.
+    entry_model: str,
+    protocol: Protocol,
+    clips: pd.DataFrame,
+    columns: Iterable[str] = (),
+    recorded: Iterable[str] = (),
+) -> Recomputed:
+    """Every score of one model under one resolved protocol.
 
     Args:
         entry_model: Name of the model.
         protocol: The resolved protocol, with its pose back end and reference.
         clips: A whole ``clips.parquet`` (`macebench.tables.read_clips`).
         columns: Scores that the row has; those that are not of the protocol's own metrics are looked up.
+        recorded: Metrics that the run says it used; asked before all others.
 
     Raises:
-        UserError: a column belongs to no registered metric.
+        UserError: a metric of the protocol is not registered, or a column belongs to no registered metric.
     """
+    for name in protocol.metrics:
+        registry.get_metric(name)
+    metrics, lost = metrics_of(protocol, columns, recorded)
+    if lost:
+        raise UserError(
+            f"score {lost[0]!r} belongs to no registered metric.",
+            hint="Give the file that registers it with --plugin, or install its package.",
+        )
     mine = clips[clips["protocol_hash"] == protocol.hash]
     generated = mine[(mine["model"] == entry_model) & (mine["role"] == "generated")]
     reference = mine[mine["role"] == "reference"]
-    scores = aggregate(generated, reference, protocol, metrics_of(protocol, columns))
-    return {score.name: score for score in scores}
-
-
-def metrics_of(protocol: Protocol, columns: Iterable[str] = ()) -> list[Metric]:
-    """The protocol's metrics, and those that the further columns belong to."""
-    metrics = [registry.get_metric(name) for name in protocol.metrics]
-    for column in columns:
-        if not _has(metrics, column):
-            metrics.append(_metric_with(column))
-    return metrics
-
-
-def _has(metrics: Sequence[Metric], column: str) -> bool:
-    return any(item.name == column for metric in metrics for item in metric.columns)
-
-
-def _metric_with(column: str) -> Metric:
-    known = registry.names("metrics")
-    likely = sorted(known, key=lambda name: (not column.startswith(name), name))
-    for name in likely:
-        metric = registry.get_metric(name)
-        if _has([metric], column):
-            return metric
-    raise UserError(
-        f"score {column!r} belongs to no registered metric.",
-        hint="Give the file that registers it with --plugin, or install its package.",
-    )
+    scores = aggregate(generated, reference, protocol, metrics)
+    own = reference_scores(reference, protocol, metrics)
+    return Recomputed({score.name: score for score in scores}, {score.name: score for score in own})

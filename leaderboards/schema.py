@@ -1,15 +1,16 @@
 """The leaderboard's table: one CSV row for each model and resolved protocol.
 
 Columns, in this order: what was scored (`LEADING`), then for each score ``<name>``, ``<name>.n`` and
-``<name>.unscored`` (names sorted), then where it comes from (`TRAILING`). A value that does not exist is an
-empty cell. Numbers are written with the fewest digits that read back as the same float64.
+``<name>.unscored`` (names sorted) and, where nearer to the ground truth is better, ``<name>.reference`` (the reference
+set's own value), then where it comes from (`TRAILING`). A value that does not exist is an empty cell. Numbers are written with the fewest digits that read back as the same float64.
 
 ``n_unscored`` counts values, summed over all scores: a clip that lacks three scores counts three times.
 ``n_incomplete`` counts clips: those that lack at least one value or feature.
 
 A cell that begins with ``= + - @``, a tab, a carriage return or an apostrophe and is no number gets an apostrophe
-in front, so that no spreadsheet runs it; reading takes the apostrophe off again. Columns of `OPTIONAL` came later
-or may be unknown: a file without them loads. Any other missing or unknown column is an error.
+in front, so that no spreadsheet runs it; reading takes the apostrophe off again. Columns of `OPTIONAL`, and
+``<name>.reference``, came later or may be unknown: a file without them loads. Any other missing or unknown column is
+an error.
 """
 
 from __future__ import annotations
@@ -59,11 +60,14 @@ class Cell(_Record):
         value: The number; None when nothing was scored.
         n: Clips that have a value.
         unscored: Clips that have none.
+        reference: The reference set's own value, where nearer to it is better; None when there is none, or when the
+            row does not say.
     """
 
     value: float | None
     n: int = Field(ge=0)
     unscored: int = Field(ge=0)
+    reference: float | None = None
 
 
 class ScoreRow(_Record):
@@ -139,11 +143,12 @@ def _is_number(text: str) -> bool:
     return text.isascii() and not text[0].isspace()
 
 
-def to_csv(rows: Iterable[ScoreRow]) -> str:
+def to_csv(rows: Sequence[ScoreRow]) -> str:
     """The text of a board: equal rows in equal order give equal text."""
     flat = [_flat(row) for row in rows]
-    names = sorted({name for row in flat for name in row if name.endswith(".n")})
-    scores = [column for name in names for column in _triple(name.removesuffix(".n"))]
+    names = sorted({name.removesuffix(".n") for row in flat for name in row if name.endswith(".n")})
+    aimed = {name for row in rows for name, cell in row.scores.items() if cell.reference is not None}
+    scores = [column for name in names for column in (*_triple(name), *([_aim(name)] if name in aimed else []))]
     columns = [*LEADING, *scores, *TRAILING]
     lines = [columns, *([_text(row.get(name)) for name in columns] for row in flat)]
     return "".join(",".join(_quoted(escape_cell(cell)) for cell in line) + "\n" for line in lines)
@@ -200,6 +205,10 @@ def _triple(name: str) -> tuple[str, str, str]:
     return (name, f"{name}.n", f"{name}.unscored")
 
 
+def _aim(name: str) -> str:
+    return f"{name}.reference"
+
+
 def _text(value: object) -> str:
     if value is None:
         return ""
@@ -215,9 +224,10 @@ def _flat(row: ScoreRow) -> dict[str, Any]:
     values = row.model_dump(exclude={"scores", "versions"})
     values |= {f"version.{name}": row.versions.get(name, "") for name in VERSIONS}  # type: ignore[call-overload]
     for name, cell in row.scores.items():
-        if name in values or name.endswith((".n", ".unscored")):
+        if name in values or name.endswith((".n", ".unscored", ".reference")):
             raise ValueError(f"a score cannot be called {name!r}: the name is taken by the schema")
         values |= dict(zip(_triple(name), (cell.value, cell.n, cell.unscored), strict=True))
+        values |= {_aim(name): cell.reference} if cell.reference is not None else {}
     return values
 
 
@@ -225,7 +235,7 @@ def _check_header(header: Sequence[str], where: str) -> list[str]:
     """The names of the scores."""
     known = {*LEADING, *TRAILING}
     scores = [name for name in header if name not in known and {*_triple(name)} <= {*header}]
-    expected = known | {column for name in scores for column in _triple(name)}
+    expected = known | {column for name in scores for column in (*_triple(name), _aim(name))}
     problems = {
         "unknown columns": [name for name in header if name not in expected],
         "missing columns": sorted(known - OPTIONAL - {*header}),
@@ -255,9 +265,10 @@ def _row(values: Mapping[str, str], scores: Iterable[str], where: str) -> ScoreR
 def _cell(values: Mapping[str, str], name: str) -> dict[str, Any] | None:
     """A score's cells; None when the row has no such score."""
     value, n, unscored = (values[column] for column in _triple(name))
-    if not (value or n or unscored):
+    reference = values.get(_aim(name))
+    if not (value or n or unscored or reference):
         return None
-    return {"value": value or None, "n": n, "unscored": unscored}
+    return {"value": value or None, "n": n, "unscored": unscored, "reference": reference or None}
 
 
 def as_float(cell: Cell) -> float:

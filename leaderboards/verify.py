@@ -1,7 +1,8 @@
 """Verification: computes every number of a row again from the run's per-clip data.
 
 What is checked: the hash of ``clips.parquet``; that the stored protocol hashes to the stored hash and is the row's;
-that the reference clips are those of the protocol; counts of clips; and value, n and unscored of every score.
+that the reference clips are those of the protocol; counts of clips; and value, n, unscored and the reference set's own
+value of every score. Rows that came before the last one (no score of theirs has it) are not asked for it.
 Values agree when they differ by at most 1e-9, relative or absolute.
 """
 
@@ -136,7 +137,9 @@ def _check_row(row: ScoreRow, result: RunResult, clips: pd.DataFrame, sha256: st
     if row.n_incomplete is not None:
         yield from differ("n_incomplete", row.n_incomplete, int((generated["reasons"] != "{}").sum()))
     if protocol.hash == row.protocol_hash:
-        yield from _check_scores(row, recompute(row.model, protocol, clips, row.scores))
+        found = recompute(row.model, protocol, clips, row.scores, result.metric_versions)
+        yield from _check_scores(row, found.scores)
+        yield from _check_references(row, found.reference)
 
 
 def parse_stored(stored: Mapping[str, Any] | None) -> Protocol | None:
@@ -167,6 +170,17 @@ def _check_scores(row: ScoreRow, scores: Mapping[str, Score]) -> Iterator[Findin
         for what, stored, found in (("n", cell.n, score.n), ("unscored", cell.unscored, score.n_unscored)):
             if stored != found:
                 yield Finding(row.model, row.protocol_hash, f"{name}.{what}", str(stored), str(found))
+
+
+def _check_references(row: ScoreRow, own: Mapping[str, Score]) -> Iterator[Finding]:
+    """The reference set's own values; a row in which none is stored came before they were."""
+    if all(cell.reference is None for cell in row.scores.values()):
+        return
+    for name, cell in sorted(row.scores.items()):
+        found = own[name].value if name in own else math.nan
+        if not same(cell.reference, found):
+            stored = math.nan if cell.reference is None else cell.reference
+            yield Finding(row.model, row.protocol_hash, f"{name}.reference", repr(stored), repr(found))
 
 
 def _protocol_fields(protocol: Protocol) -> dict[str, Any]:
@@ -208,7 +222,10 @@ def _row_of(entry: Entry, result: RunResult, location: str, cost: Mapping[str, A
         n_clips=entry.n_clips,
         n_unscored=sum(score.n_unscored for score in entry.scores),
         n_incomplete=incomplete(entry),
-        scores={item.name: Cell(value=item.value, n=item.n, unscored=item.n_unscored) for item in entry.scores},
+        scores={
+            item.name: Cell(value=item.value, n=item.n, unscored=item.n_unscored, reference=item.reference)
+            for item in entry.scores
+        },
         versions={name: result.environment[name] for name in VERSIONS if name in result.environment},
         clips_sha256=result.clips_sha256,
         run=location,

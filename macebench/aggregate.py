@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from macebench import registry
 from macebench.errors import Unscorable
 from macebench.protocol import Protocol
 from macebench.registry import Column, Metric
@@ -71,6 +72,62 @@ def aggregate(
         else:
             scores += _set_scores(generated, other, metric, protocol)
     return scores
+
+
+def reference_scores(reference: pd.DataFrame, protocol: Protocol, metrics: Iterable[Metric]) -> list[Score]:
+    """The reference set's own values of the columns in which nearer to the reference is better.
+
+    Args:
+        reference: Reference rows of the protocol.
+        protocol: The resolved protocol.
+        metrics: Metrics of the run.
+
+    Returns:
+        One score for each column whose ``better`` is ``reference``; NaN where the reference has no value.
+    """
+    wanted = [metric for metric in metrics if any(column.better == "reference" for column in metric.columns)]
+    scores = aggregate(reference, reference, protocol, wanted)
+    return [score for score in scores if score.better == "reference"]
+
+
+def metrics_of(
+    protocol: Protocol, columns: Iterable[str] = (), recorded: Iterable[str] = ()
+) -> tuple[list[Metric], list[str]]:
+    """The metrics that stand behind the columns of a row, and the columns that no registered metric has.
+
+    One column name may belong to several metrics (``fid_k`` of a video, and of a motion in space). The protocol's own
+    metrics come first, then those that the run recorded, then others, those of the protocol's track before the rest.
+
+    Args:
+        protocol: The resolved protocol.
+        columns: Names of columns; those that the protocol's own metrics report need not be among them.
+        recorded: Names of metrics that the run used (`macebench.results.RunResult.metric_versions`).
+    """
+    known = registry.names("metrics")
+    metrics = [registry.get_metric(name) for name in protocol.metrics if name in known]
+    used = [name for name in recorded if name in known]
+    lost: list[str] = []
+    for column in columns:
+        if has_column(metrics, column):
+            continue
+        found = _metric_with(column, used, protocol) or _metric_with(column, known, protocol)
+        metrics += [found] if found is not None else []
+        lost += [column] if found is None else []
+    return metrics, lost
+
+
+def has_column(metrics: Iterable[Metric], column: str) -> bool:
+    """Whether one of `metrics` reports `column`."""
+    return any(item.name == column for metric in metrics for item in metric.columns)
+
+
+def _metric_with(column: str, names: Iterable[str], protocol: Protocol) -> Metric | None:
+    def order(metric: Metric) -> tuple[bool, bool, str]:
+        in_space = "motion" in metric.needs
+        return in_space != (protocol.track == "motion-3d"), not column.startswith(metric.name), metric.name
+
+    found = [metric for metric in map(registry.get_metric, names) if has_column([metric], column)]
+    return min(found, key=order, default=None)
 
 
 def _rows(table: pd.DataFrame) -> list[_Row]:

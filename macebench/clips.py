@@ -1,17 +1,24 @@
-"""Finding clips: a folder of videos, or a data set folder with a manifest.
+"""Finding clips: a folder of videos or motions, or a data set folder with a manifest.
 
 A data set folder has ``metadata.parquet`` with at least ``clip_id``, ``file_name`` and ``split`` (see
-`macebench.demo.dataset`). ``DIR:SPLIT`` names one of its splits.
+`macebench.demo.dataset`). ``DIR:SPLIT`` names one of its splits. Its motions are the files named in the column
+``motion_file_name`` where there is one, else ``motions/<clip_id>`` with the suffix of a motion.
+
+A motion has no sound of its own. Its music is looked for in the music folder that was given, in the data set's
+``music/`` and beside the motion, under the clip's id, the file's name, and the music's name inside AIST++ names
+(``gBR_sBM_cAll_d04_mBR0_ch01``: ``mBR0``).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from macebench.errors import UserError
+from macebench.motion import MOTION_SUFFIXES
 from macebench.types import Clip
 
 if TYPE_CHECKING:
@@ -20,6 +27,10 @@ if TYPE_CHECKING:
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".m4v")
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
 METADATA_FILE = "metadata.parquet"
+MOTION_COLUMN, MOTIONS_FOLDER, MUSIC_FOLDER = "motion_file_name", "motions", "music"
+Kind = Literal["video", "motion"]
+_SUFFIXES: dict[Kind, tuple[str, ...]] = {"video": VIDEO_SUFFIXES, "motion": MOTION_SUFFIXES}
+_AIST_MUSIC = re.compile(r"_(m[A-Z]{2}\d)(?:_|$)")
 REFERENCE_SPLIT = "test"
 
 
@@ -53,6 +64,7 @@ def inside(root: Path, relative: str) -> Path:
 def load_set(
     spec: str | Path,
     *,
+    kind: Kind = "video",
     music: Path | None = None,
     default_split: str | None = None,
     other_than: str | None = None,
@@ -63,6 +75,7 @@ def load_set(
 
     Args:
         spec: A folder, or ``DIR:SPLIT`` of a data set.
+        kind: Whether its videos or its motions are meant.
         music: Folder of sound files that replace the videos' own sound, matched by file name without suffix.
         default_split: Split taken when `spec` names none and the data set has it.
         other_than: Take every split but this one (the other half of a data set).
@@ -70,22 +83,44 @@ def load_set(
         only: Only clips with these ids; one without a file is a clip that cannot be read.
 
     Raises:
-        UserError: no such folder or split, or no video in it.
+        UserError: no such folder or split, or no such file in it.
     """
     folder, split = parse_spec(str(spec))
     if (folder / METADATA_FILE).is_file():
-        files, name = _from_manifest(folder, split, default_split, other_than)
+        files, name = _from_manifest(folder, split, default_split, other_than, kind)
     elif split or other_than:
         raise UserError(f"{folder} is no data set: it has no {METADATA_FILE}, so no splits.",
                         hint="Name a folder of videos, or make a data set with `macebench demo`.")  # fmt: skip
     else:
-        files, name = _from_folder(folder), folder.name
+        files, name = _from_folder(folder, _SUFFIXES[kind]), folder.name
     if not files:
-        raise UserError(f"{spec} holds no video.", hint=f"Videos end in {', '.join(VIDEO_SUFFIXES)}.")
+        raise UserError(f"{spec} holds no {kind}.", hint=_no_file_hint(folder, kind))
     if only is not None:
-        files = {clip_id: files.get(clip_id, folder / f"{clip_id}.mp4") for clip_id in only}
+        suffix = ".mp4" if kind == "video" else ".npz"
+        files = {clip_id: files.get(clip_id, folder / f"{clip_id}{suffix}") for clip_id in only}
     ids = sorted(files)[:limit]
-    return ClipSet(name, tuple(_clip(clip_id, files[clip_id], music) for clip_id in ids))
+    return ClipSet(name, tuple(_clip(clip_id, files[clip_id], _sound(kind, folder, music)) for clip_id in ids))
+
+
+def _no_file_hint(folder: Path, kind: Kind) -> str:
+    allowed = f"A {kind} ends in {', '.join(_SUFFIXES[kind])}."
+    if kind == "motion" and next(folder.rglob("*.pkl"), None) is not None:
+        return f"{allowed} `macebench convert {folder} --out DIR --trust-pickle` reads .pkl files."
+    return allowed
+
+
+@dataclass(frozen=True)
+class _Sounds:
+    """Where the sound of a clip is looked for: folders in order, and whether the clip's own folder is one."""
+
+    folders: tuple[Path, ...]
+    beside: bool
+
+
+def _sound(kind: Kind, folder: Path, music: Path | None) -> _Sounds:
+    own = folder / MUSIC_FOLDER
+    given = (music,) if music is not None else ()
+    return _Sounds((*given, own) if kind == "motion" and own.is_dir() else given, kind == "motion")
 
 
 def parse_spec(spec: str) -> tuple[Path, str | None]:
@@ -100,7 +135,7 @@ def parse_spec(spec: str) -> tuple[Path, str | None]:
 
 
 def _from_manifest(
-    folder: Path, split: str | None, default_split: str | None, other_than: str | None
+    folder: Path, split: str | None, default_split: str | None, other_than: str | None, kind: Kind
 ) -> tuple[dict[str, Path], str]:
     table = _read_manifest(folder / METADATA_FILE)
     splits = sorted(set(table["split"]))
@@ -117,18 +152,38 @@ def _from_manifest(
         table = table[table["split"] == split]
     if other_than is not None:
         table = table[table["split"] != other_than]
-    pairs = zip(table["clip_id"], table["file_name"], strict=True)
-    files = {str(clip_id): inside(folder, str(name)) for clip_id, name in pairs}
+    if kind == "motion":
+        files = _motions_of(folder, table)
+    else:
+        pairs = zip(table["clip_id"], table["file_name"], strict=True)
+        files = {str(clip_id): inside(folder, str(name)) for clip_id, name in pairs}
     label = split or (f"without {other_than}" if other_than else "all")
     return files, f"{folder.name}:{label}"
+
+
+def _motions_of(folder: Path, table: pd.DataFrame) -> dict[str, Path]:
+    """The motion file of each clip; the usual place when there is none, so that it counts as missing."""
+    if MOTION_COLUMN in table:
+        pairs = zip(table["clip_id"], table[MOTION_COLUMN], strict=True)
+        return {str(clip_id): inside(folder, str(name)) for clip_id, name in pairs}
+    if not (folder / MOTIONS_FOLDER).is_dir():
+        return {}
+    files = {}
+    for clip_id in map(str, table["clip_id"]):
+        places = [inside(folder, f"{MOTIONS_FOLDER}/{clip_id}{suffix}") for suffix in MOTION_SUFFIXES]
+        files[clip_id] = next((path for path in places if path.is_file()), places[0])
+    return files
 
 
 def _read_manifest(path: Path) -> pd.DataFrame:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     columns = ["clip_id", "file_name", "split"]
     try:
+        extra = [MOTION_COLUMN] if MOTION_COLUMN in pq.read_schema(path).names else []
+        columns += extra
         table = pd.read_parquet(path, columns=columns)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         text = str(error).splitlines()[0][:200]
@@ -144,10 +199,10 @@ def _read_manifest(path: Path) -> pd.DataFrame:
     return table
 
 
-def _from_folder(folder: Path) -> dict[str, Path]:
+def _from_folder(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in VIDEO_SUFFIXES or not path.is_file():
+        if path.suffix.lower() not in suffixes or not path.is_file():
             continue
         relative = path.relative_to(folder)
         clip_id = relative.with_suffix("").as_posix()
@@ -157,11 +212,15 @@ def _from_folder(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _clip(clip_id: str, path: Path, music: Path | None) -> Clip:
+def _clip(clip_id: str, path: Path, sounds: _Sounds) -> Clip:
     from macebench.media import file_sha256
 
     sha256 = file_sha256(path) if path.is_file() else ""
-    sound = find_music(music, clip_id) or find_music(music, path.stem) if music is not None else None
+    folders = (*sounds.folders, path.parent) if sounds.beside and path.parent.is_dir() else sounds.folders
+    named = _AIST_MUSIC.search(path.stem) if sounds.beside else None
+    stems = (clip_id, path.stem, *([named[1]] if named else []))
+    found = (find_music(folder, stem) for folder in folders for stem in stems)
+    sound = next((place for place in found if place is not None), None)
     if sound is None:
         return Clip(clip_id, path, sha256)
     return Clip(clip_id, path, sha256, sound, file_sha256(sound))

@@ -22,14 +22,18 @@ import numpy as np
 
 from macebench import registry
 from macebench.errors import MediaError, UserError
+from macebench.motion import MOTION_SUFFIXES
 from macebench.pose import PoseEstimator, PoseSession
 from macebench.protocol import BeatRules, PoseBackend
 from macebench.store import Artifact, Ingredients, Store
-from macebench.types import Beats, Clip, FloatArray, FrameStatistic, Missing, PoseTrack
+from macebench.types import Beats, Clip, FloatArray, FrameStatistic, Missing, Motion, PoseTrack
 
 POSE_VERSION = 1
 BEATS_VERSION = 1
+MOTION_VERSION = 1
 NO_MUSIC = "no music"
+NO_MOTION = "no 3-D motion"
+NO_PICTURE = "motion file, no picture"
 _SILENT = {"no sound": NO_MUSIC}
 BY_NAME = "by_name"
 LASTING = (
@@ -50,6 +54,8 @@ class ClipPlan:
         statistics: Names of the frame statistics.
         plugins: Plugin files to load in the worker.
         threads: Threads that OpenCV may use in one worker; results do not depend on it.
+        motion: Whether the clips are motion files.
+        motion_fps: Frame rate of motion files that do not say theirs.
     """
 
     store: Path
@@ -58,6 +64,8 @@ class ClipPlan:
     statistics: tuple[str, ...]
     plugins: tuple[Path, ...] = ()
     threads: int = 1
+    motion: bool = False
+    motion_fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ class ClipArtifacts:
     duration_s: float
     pose: PoseTrack | Missing
     frames: Mapping[str, FloatArray] | Missing
+    motion: Motion | Missing
 
 
 def pose_ingredients(clip: Clip, backend: PoseBackend) -> Ingredients:
@@ -95,8 +104,17 @@ def pose_ingredients(clip: Clip, backend: PoseBackend) -> Ingredients:
     return Ingredients("pose", POSE_VERSION, {"video": clip.sha256}, settings)
 
 
-def failure_ingredients(clip: Clip) -> Ingredients:
+def motion_ingredients(clip: Clip, plan: ClipPlan) -> Ingredients:
+    """Key of a motion; a file's suffix says how it is read."""
+    settings = {"suffix": clip.path.suffix.lower(), "fps": plan.motion_fps}
+    return Ingredients("motion", MOTION_VERSION, {"motion": clip.sha256}, settings)
+
+
+def failure_ingredients(clip: Clip, plan: ClipPlan) -> Ingredients:
     """Key of the reason why a file can never be read."""
+    if plan.motion:
+        same = motion_ingredients(clip, plan)
+        return Ingredients("failure", same.version, same.inputs, same.settings)
     return Ingredients("failure", 1, {"video": clip.sha256}, {})
 
 
@@ -128,12 +146,16 @@ def beat_ingredients(sha256: str, rules: BeatRules) -> Ingredients:
 
 def clip_ingredients(clip: Clip, plan: ClipPlan, backend: PoseBackend | None) -> list[Ingredients]:
     """All that `plan` wants of a clip."""
+    if plan.motion:
+        return [motion_ingredients(clip, plan)]
     wanted = [statistic_ingredients(clip, name) for name in plan.statistics]
     return wanted + ([pose_ingredients(clip, backend)] if backend is not None else [])
 
 
 def load_clip(store: Store, clip: Clip, plan: ClipPlan, backend: PoseBackend | None) -> ClipArtifacts | None:
     """What the store holds of a clip, or None when something is not there."""
+    if plan.motion:
+        return _load_motion(store.get(motion_ingredients(clip, plan)))
     statistics = {name: store.get(statistic_ingredients(clip, name)) for name in plan.statistics}
     pose = store.get(pose_ingredients(clip, backend)) if backend is not None else None
     if (backend is not None and pose is None) or any(value is None for value in statistics.values()):
@@ -141,7 +163,15 @@ def load_clip(store: Store, clip: Clip, plan: ClipPlan, backend: PoseBackend | N
     found = [item for item in (*statistics.values(), pose) if item is not None]
     duration = float(found[0].meta["duration_s"]) if found else 0.0
     frames = {name: item.arrays["value"] for name, item in statistics.items() if item is not None}
-    return ClipArtifacts(duration, _unpack_pose(pose), frames)
+    return ClipArtifacts(duration, _unpack_pose(pose), frames, Missing(NO_MOTION))
+
+
+def _load_motion(artifact: Artifact | None) -> ClipArtifacts | None:
+    if artifact is None:
+        return None
+    arrays = artifact.arrays
+    motion = Motion(float(artifact.meta["fps"]), arrays["joints"], arrays.get("rotations"), arrays["root"])
+    return ClipArtifacts(motion.duration_s, Missing(NO_PICTURE), Missing(NO_PICTURE), motion)
 
 
 def load_beats(store: Store, sha256: str, rules: BeatRules) -> Beats | Missing | None:
@@ -225,8 +255,9 @@ def extract_clip(clip: Clip) -> Outcome:
     try:
         _extract(_worker, clip)
     except MediaError as error:
-        if error.reason in LASTING:
-            _worker.store.put(failure_ingredients(clip), Artifact({}, {"reason": error.reason}))
+        if _worker.plan.motion or error.reason in LASTING:
+            key = failure_ingredients(clip, _worker.plan)
+            _worker.store.put(key, Artifact({}, {"reason": error.reason, "detail": error.detail}))
         return Outcome(error.reason, time.perf_counter() - start, error.detail)
     except UserError:
         raise
@@ -237,6 +268,9 @@ def extract_clip(clip: Clip) -> Outcome:
 
 def _extract(worker: _Worker, clip: Clip) -> None:
     plan, store = worker.plan, worker.store
+    if plan.motion:
+        _extract_motion(store, motion_ingredients(clip, plan), clip.path, plan.motion_fps)
+        return
     names = [name for name in plan.statistics if not store.has(statistic_ingredients(clip, name))]
     session = None
     backend = worker.get_estimator().describe() if plan.pose is not None else None
@@ -253,6 +287,14 @@ def _extract(worker: _Worker, clip: Clip) -> None:
         store.put(statistic_ingredients(clip, name), value)
     if session is not None and backend is not None:
         _put_pose(store, pose_ingredients(clip, backend), session, duration, time.perf_counter() - start)
+
+
+def _extract_motion(store: Store, key: Ingredients, path: Path, fps: float | None) -> None:
+    from macebench.motion import read_motion
+
+    motion = read_motion(path, fps=fps)
+    arrays = {"joints": motion.joints, "root": motion.root, "rotations": motion.rotations}
+    store.put(key, Artifact({k: v for k, v in arrays.items() if v is not None}, {"fps": motion.fps}))
 
 
 def _stream(
@@ -315,12 +357,15 @@ def sound_jobs(clips: Sequence[Clip], rules: Sequence[BeatRules]) -> list[SoundJ
     """One job for each different sound and each different tracker setting, in a stable order."""
     jobs: dict[str, SoundJob] = {}
     for clip in clips:
-        path, sha256 = sound_of(clip)
-        for rule in rules:
-            jobs.setdefault(beat_ingredients(sha256, rule).key, SoundJob(path, sha256, rule))
+        sound = sound_of(clip)
+        for rule in rules if sound is not None else ():
+            job = SoundJob(*sound, rule)  # type: ignore[misc]
+            jobs.setdefault(beat_ingredients(job.sha256, rule).key, job)
     return list(jobs.values())
 
 
-def sound_of(clip: Clip) -> tuple[Path, str]:
-    """The sound file of a clip and its hash: its music when given, else the video itself."""
-    return (clip.music, clip.music_sha256) if clip.music is not None else (clip.path, clip.sha256)
+def sound_of(clip: Clip) -> tuple[Path, str] | None:
+    """The sound file of a clip and its hash: its music when given, else the video itself; a motion has none."""
+    if clip.music is not None:
+        return clip.music, clip.music_sha256
+    return None if clip.path.suffix.lower() in MOTION_SUFFIXES else (clip.path, clip.sha256)

@@ -15,8 +15,9 @@ from macebench import registry
 from macebench.clips import inside
 from macebench.errors import UserError
 from macebench.media import file_sha256
+from macebench.motion import MOTION_SUFFIXES, write_motion
+from macebench.prepare import model_card
 from macebench.protocol import canonical_json
-from macebench.run import model_card
 from macebench.store import atomic_write, write_text
 from macebench.types import Clip, Motion, MotionModel, VideoModel
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from macebench.run import Progress
 
 GENERATED_FOLDER = "generated"
+MOTIONS_FOLDER = "generated-motions"
 MUSIC_FOLDER = "music"
 PREVIEW_SIZE = 512
 
@@ -33,7 +35,7 @@ class Generated:
     """What `generate` made.
 
     Attributes:
-        videos: The videos, in the order of their clip ids.
+        videos: The videos or motion files, in the order of their clip ids.
         failed: Clip id -> what went wrong.
     """
 
@@ -60,6 +62,8 @@ def music_of(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
             target = inside(folder, f"{clip.clip_id}-{clip.sha256[:12]}.wav")
             if clip.music is not None:
                 found[clip.clip_id] = clip.music
+            elif clip.path.suffix.lower() in MOTION_SUFFIXES:
+                continue
             elif target.is_file():
                 found[clip.clip_id] = target
             else:
@@ -73,33 +77,44 @@ def music_of(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
 
 
 def generate(
-    name: str, music: dict[str, Path], out: Path, *, seed: int = 0, progress: Progress | None = None
+    name: str,
+    music: dict[str, Path],
+    out: Path,
+    *,
+    seed: int = 0,
+    as_motion: bool = False,
+    progress: Progress | None = None,
 ) -> Generated:
-    """Make one video for each piece of music.
+    """Make one video, or one motion file, for each piece of music.
 
-    A video that is there is kept when model, code, seed and music are the same as when it was made. A piece
+    A file that is there is kept when model, code, seed and music are the same as when it was made. A piece
     that fails costs its own video.
 
     Args:
         name: Registered model of kind ``motion`` (rendered with the default renderer) or ``video``.
         music: Clip id -> sound file.
-        out: Folder of the videos, ``<clip_id>.mp4``, each with its recipe in ``<clip_id>.json``.
+        out: Folder of the videos (``<clip_id>.mp4``) or motions (``<clip_id>.npz``), each with its recipe in
+            ``<clip_id>.json``.
         seed: The run's seed; each clip's own seed is derived from it and the clip's id, so that adding a clip
             changes no other.
-        progress: Called after each video.
+        as_motion: Keep the motion and render nothing.
+        progress: Called after each file.
 
     Raises:
-        UserError: the model is unknown, generates nothing, or there is no music.
+        UserError: the model is unknown, generates nothing or no motion, or there is no music.
     """
     if not is_generator(name):
         raise UserError(f"model {name!r} generates nothing.", hint="`macebench ls models` lists the models.")
+    if as_motion and model_card(name).kind != "motion":
+        raise UserError(f"model {name!r} makes videos, no 3-D motions.",
+                        hint="Score it under a protocol for videos (`macebench ls protocols`).")  # fmt: skip
     if not music:
         raise UserError("there is no music to dance to.", hint="Give clips with sound, or --music DIR.")
     made: list[Path] = []
     failed: dict[str, str] = {}
     model = registry.get("models", name)()
     for count, clip_id in enumerate(sorted(music), start=1):
-        target = inside(out, f"{clip_id}.mp4")
+        target = inside(out, f"{clip_id}{'.npz' if as_motion else '.mp4'}")
         try:
             _make(model, name, clip_id, music[clip_id], target, seed)
             made.append(target)
@@ -142,6 +157,9 @@ def clip_seed(seed: int, clip_id: str) -> int:
 
 
 def _generate_one(model: MotionModel | VideoModel, music: Path, target: Path, seed: int) -> None:
+    if target.suffix == ".npz":
+        write_motion(target, cast(MotionModel, model).generate(music, seed))
+        return
     if model.card.kind == "video":
         video = cast(VideoModel, model).generate(music, None, seed)
         with atomic_write(target) as temporary:

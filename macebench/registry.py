@@ -31,11 +31,31 @@ BUILTIN: dict[str, dict[str, str]] = {
         "div_k": "macebench.metrics.motion2d:div_k",
         "div_g": "macebench.metrics.motion2d:div_g",
         "bas": "macebench.metrics.motion2d:bas",
+        "kid_k_2d": "macebench.metrics.motion2d:kid_k_2d",
+        "kid_g_2d": "macebench.metrics.motion2d:kid_g_2d",
+        "fid_infinity_k_2d": "macebench.metrics.motion2d:fid_infinity_k_2d",
+        "fid_infinity_g_2d": "macebench.metrics.motion2d:fid_infinity_g_2d",
+        "fid_k_3d": "macebench.metrics.motion3d:fid_k_3d",
+        "fid_g_3d": "macebench.metrics.motion3d:fid_g_3d",
+        "div_k_3d": "macebench.metrics.motion3d:div_k_3d",
+        "div_g_3d": "macebench.metrics.motion3d:div_g_3d",
+        "kid_k_3d": "macebench.metrics.motion3d:kid_k_3d",
+        "kid_g_3d": "macebench.metrics.motion3d:kid_g_3d",
+        "fid_infinity_k_3d": "macebench.metrics.motion3d:fid_infinity_k_3d",
+        "fid_infinity_g_3d": "macebench.metrics.motion3d:fid_infinity_g_3d",
+        "bas_3d": "macebench.metrics.motion3d:bas_3d",
+        "fsr_3d": "macebench.metrics.motion3d:fsr_3d",
+        "pfc_3d": "macebench.metrics.motion3d:pfc_3d",
+        "foot_contact_3d": "macebench.metrics.motion3d:foot_contact_3d",
+        "activity_2d": "macebench.metrics.activity:activity_2d",
+        "activity_3d": "macebench.metrics.activity:activity_3d",
         "temporal_flickering": "macebench.metrics.flicker:temporal_flickering",
     },
     "features": {
         "kinetic_2d": "macebench.metrics.motion2d:kinetic_2d",
         "geometric_2d": "macebench.metrics.motion2d:geometric_2d",
+        "kinetic_3d": "macebench.metrics.motion3d:kinetic_3d",
+        "geometric_3d": "macebench.metrics.motion3d:geometric_3d",
     },
     "statistics": {"frame_difference": "macebench.metrics.flicker:FrameDifference"},
     "models": {
@@ -90,7 +110,7 @@ class Metric:
         name: Registered name.
         compute: The function.
         columns: What it reports; the first one is the main value.
-        needs: Of ``pose``, ``music`` and ``frames:<statistic>``; decides what is computed at all.
+        needs: Of ``pose``, ``motion``, ``music`` and ``frames:<statistic>``; decides what is computed at all.
         feature: Name of the feature of a set metric, or None for a clip metric.
         version: Part of the cache key; raise it when a value changes.
     """

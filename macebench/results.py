@@ -9,6 +9,8 @@ A run folder holds:
   ``reasons`` and ``notes``, JSON objects ``{column: text}``.
 - ``poses/<clip_id>.npz``: keypoints, confidence, times_s, width, height, skeleton (no pickle).
 - ``curves.parquet``: what the plots show: one row for each clip with speed curve, motion and music beats.
+- ``contamination.parquet`` (optional): one row for each evaluated clip: ``model``, ``protocol_hash``, ``clip_id``,
+  ``nearest_clip_id``, ``distance``, ``ratio``, ``exact``, ``near``.
 - ``report.html``: one page without outside links.
 - ``timing.json``: wall times; the only file that differs between two equal runs.
 """
@@ -16,6 +18,7 @@ A run folder holds:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +30,7 @@ from macebench.types import Better, Score
 SCHEMA_VERSION = 1
 RESULT_FILE, CLIPS_FILE, CURVES_FILE = "result.json", "clips.parquet", "curves.parquet"
 REPORT_FILE, TIMING_FILE, POSES_FOLDER = "report.html", "timing.json", "poses"
+CONTAMINATION_FILE = "contamination.parquet"
 INDEX_COLUMNS = (
     "model",
     "protocol_hash",
@@ -46,7 +50,10 @@ class _Record(BaseModel):
 
 
 class ScoreRecord(_Record):
-    """A `Score` in JSON: NaN is null."""
+    """A `Score` in JSON: NaN is null.
+
+    `reference` is the reference set's own value where nearer to it is better (``better: reference``), else null.
+    """
 
     name: str
     value: float | None
@@ -56,21 +63,47 @@ class ScoreRecord(_Record):
     better: Better
     reasons: dict[str, int]
     notes: dict[str, int]
+    reference: float | None = None
 
     @classmethod
-    def of(cls, score: Score) -> ScoreRecord:
-        """The record of a score."""
-        value = None if math.isnan(score.value) else score.value
+    def of(cls, score: Score, reference: float = math.nan) -> ScoreRecord:
+        """The record of a score; `reference` is the reference set's own value, NaN when there is none."""
         return cls(
-            name=score.name, value=value, n=score.n, n_unscored=score.n_unscored, unit=score.unit,
+            name=score.name, value=_or_none(score.value), n=score.n, n_unscored=score.n_unscored, unit=score.unit,
             better=score.better, reasons=dict(sorted(score.reasons.items())), notes=dict(sorted(score.notes.items())),
+            reference=_or_none(reference),
         )  # fmt: skip
+
+    @property
+    def gap(self) -> float | None:
+        """Distance of the value from the reference set's own; None when one of the two is not there."""
+        if self.value is None or self.reference is None:
+            return None
+        return abs(self.value - self.reference)
 
     def score(self, protocol_hash: str) -> Score:
         """The score of a record."""
         value = math.nan if self.value is None else self.value
         return Score(self.name, value, self.n, self.n_unscored, self.unit, self.better, protocol_hash,
                      self.reasons, self.notes)  # fmt: skip
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def with_reference(scores: Iterable[Score], reference: Iterable[Score]) -> list[ScoreRecord]:
+    """Records of `scores` with the reference set's own value beside each score that has no better direction.
+
+    Args:
+        scores: Scores of a model under a protocol.
+        reference: Scores of the reference set under the same protocol (`macebench.aggregate.reference_scores`).
+    """
+    own = {score.name: score.value for score in reference}
+    return [
+        ScoreRecord.of(score, own.get(score.name, math.nan) if score.better == "reference" else math.nan)
+        for score in scores
+    ]
 
 
 class ModelRecord(_Record):
@@ -104,7 +137,8 @@ class RunResult(_Record):
     """``result.json``: protocols by hash (complete, resolved), entries, and what computed them.
 
     `reference_unscored` counts, for each protocol hash, reference clips that lack a value or a feature;
-    `n_shared_clips` counts evaluated clips whose bytes are also in the reference set.
+    `n_shared_clips` counts evaluated clips whose bytes are also in the reference set; `metric_versions` says which
+    version of each metric, and of each ``feature.<name>``, computed the run.
     """
 
     schema_version: Literal[1] = 1
@@ -114,6 +148,7 @@ class RunResult(_Record):
     clips_sha256: str
     reference_unscored: dict[str, int] = {}
     n_shared_clips: int = 0
+    metric_versions: dict[str, int] = {}
 
     @property
     def n_unscored(self) -> int:

@@ -8,25 +8,20 @@ run that was killed goes on where it stopped and ends with the same bytes.
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 from typing import Protocol as TypingProtocol
 
 import macebench
 from macebench import registry
-from macebench.clips import REFERENCE_SPLIT, ClipSet, load_set, parse_spec, set_hash
-from macebench.engine import Crashed, EngineName, Work, run_jobs
-from macebench.errors import UserError
+from macebench.engine import Crashed, Work, run_jobs
+from macebench.evidence import ClipKey, EvidenceSet, Extracted, Source, clip_key
 from macebench.extract import (
-    ClipArtifacts,
-    ClipPlan,
     Outcome,
     SoundJob,
     beat_ingredients,
@@ -34,31 +29,22 @@ from macebench.extract import (
     extract_beats,
     extract_clip,
     failure_ingredients,
-    load_beats,
-    load_clip,
     setup_clip_worker,
     setup_sound_worker,
     sound_jobs,
-    sound_of,
 )
-from macebench.protocol import PoseBackend, Protocol, Reference, load_protocol
+from macebench.pieces import pieces
+from macebench.prepare import EvalConfig, Prepared, model_card
+from macebench.protocol import Protocol
 from macebench.registry import Metric
 from macebench.results import ModelRecord
-from macebench.scoring import needed, score_clip
-from macebench.store import Store
+from macebench.scoring import score_clip
 from macebench.tables import ClipRow
-from macebench.types import Beats, Clip, Evidence, Missing, ModelCard
+from macebench.types import Clip, Evidence, ModelCard
 
 T = TypeVar("T")
-ClipKey = tuple[str, str, str]
 REFERENCE_MODEL = "reference"
-EXTERNAL = "external"
 _VERSIONS_OF = ("numpy", "scipy", "librosa", "av", "opencv-python-headless", "ai-edge-litert", "transformers")
-
-
-def clip_key(clip: Clip) -> ClipKey:
-    """What tells two clips of a run apart: name, content and music."""
-    return clip.clip_id, clip.sha256, clip.music_sha256
 
 
 class Progress(TypingProtocol):
@@ -71,75 +57,6 @@ class Progress(TypingProtocol):
 
 def silent(phase: str, done: int, total: int) -> None:
     """A `Progress` that says nothing."""
-
-
-@dataclass(frozen=True)
-class EvalConfig:
-    """One evaluation.
-
-    Attributes:
-        reference: Folder of the reference set, or ``DIR:SPLIT`` of a data set.
-        out: Run folder to write.
-        videos: Folder of generated videos; None when `model` is a calibration model, which acts on the other
-            half of the reference data set.
-        model: Name of the row.
-        protocols: Ids or YAML files.
-        metrics: Registered metrics scored besides those of the protocols.
-        calibrate: Calibration models scored on the evaluated clips, each as a row of its own.
-        pose: Registered pose back end.
-        pose_settings: Its settings.
-        music: Folder of sound files by stem.
-        limit: Only the first so many clips of each set.
-        workers: Worker processes for decoding and pose.
-        engine: ``local`` or ``ray``.
-        store: Folder of the store; None is the user's.
-        plugins: Python files that register more.
-        only: Ids of the evaluated clips; None means all.
-    """
-
-    reference: str
-    out: Path
-    videos: Path | None = None
-    model: str = EXTERNAL
-    protocols: tuple[str, ...] = ("ma2d-fixed/1",)
-    metrics: tuple[str, ...] = ()
-    calibrate: tuple[str, ...] = ()
-    pose: str = "blazepose"
-    pose_settings: Mapping[str, Any] = field(default_factory=dict)
-    music: Path | None = None
-    limit: int | None = None
-    workers: int = 1
-    engine: EngineName = "local"
-    store: Path | None = None
-    plugins: tuple[Path, ...] = ()
-    only: frozenset[str] | None = None
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An `EvalConfig` with everything looked up: nothing is decoded yet."""
-
-    config: EvalConfig
-    generated: ClipSet
-    reference: ClipSet
-    protocols: tuple[Protocol, ...]
-    metrics: Mapping[str, tuple[Metric, ...]]
-    plan: ClipPlan
-    backend: PoseBackend | None
-    store: Store
-
-    @property
-    def clips(self) -> list[Clip]:
-        """All different clips (by name, content and music)."""
-        unique: dict[ClipKey, Clip] = {}
-        for clip in (*self.generated.clips, *self.reference.clips):
-            unique.setdefault(clip_key(clip), clip)
-        return list(unique.values())
-
-    @property
-    def needs_music(self) -> bool:
-        """Whether any metric compares with music."""
-        return any("music" in needed(metrics)[1] for metrics in self.metrics.values())
 
 
 @dataclass(frozen=True)
@@ -161,92 +78,6 @@ class RunPlan:
     seconds: float | None
 
 
-def prepare(config: EvalConfig) -> Prepared:
-    """Look up every name and file of `config`.
-
-    Raises:
-        UserError: an unknown name, a missing folder, a wrong value.
-    """
-    for path in config.plugins:
-        registry.load_plugin(path)
-    _check(config)
-    protocols = tuple({protocol.hash: protocol for protocol in map(load_protocol, config.protocols)}.values())
-    chosen = [_metrics(protocol, config.metrics) for protocol in protocols]
-    needs = set().union(*(needed(metrics)[1] for metrics in chosen))
-    statistics = tuple(sorted(name.partition(":")[2] for name in needs if name.startswith("frames:")))
-    backend = _backend(config) if "pose" in needs else None
-    reference = load_set(config.reference, default_split=REFERENCE_SPLIT, limit=config.limit)
-    generated = _generated(config)
-    described = Reference(name=reference.name, sha256=set_hash(reference.clips), n=len(reference.clips))
-    resolved = tuple(protocol.resolve(backend, described) for protocol in protocols)
-    metrics = {protocol.hash: items for protocol, items in zip(resolved, chosen, strict=True)}
-    store = Store(config.store)
-    _check_sets(config, generated, reference)
-    plan = ClipPlan(
-        store=store.root,
-        pose=config.pose if backend is not None else None,
-        pose_settings=dict(config.pose_settings),
-        statistics=statistics,
-        plugins=config.plugins,
-        threads=max(1, (os.cpu_count() or 1) // max(1, config.workers)),
-    )
-    return Prepared(config, generated, reference, resolved, metrics, plan, backend, store)
-
-
-def _check(config: EvalConfig) -> None:
-    """Refuse wrong values before anything is read."""
-    if config.limit is not None and config.limit < 1:
-        raise UserError(f"--limit is {config.limit}; it must be 1 or more.")
-    if config.workers < 1:
-        raise UserError(f"--workers is {config.workers}; it must be 1 or more.")
-    known = config.model in registry.names("models")
-    if config.videos is not None and known and model_card(config.model).kind == "calibration":
-        raise UserError(
-            f"{config.model!r} is a calibration model; it cannot be the name of your videos' row.",
-            hint="Choose another --model name; --calibrate adds the calibration rows.",
-        )
-    if config.videos is None and not known and config.model != EXTERNAL:
-        raise registry.unknown("model", config.model, registry.names("models"), "macebench ls models")
-
-
-def _check_sets(config: EvalConfig, generated: ClipSet, reference: ClipSet) -> None:
-    """Refuse music that matches nothing, and poses by name when one name means two videos."""
-    if config.music is not None and not any(clip.music for clip in generated.clips):
-        raise UserError(
-            f"no sound file in {config.music} has the name of one of the {len(generated.clips)} clips.",
-            hint=f"It must be called like the clip, for example {generated.clips[0].clip_id}.wav.",
-        )
-    if config.pose == "precomputed":
-        hashes = {clip.clip_id: clip.sha256 for clip in reference.clips}
-        for clip in generated.clips:
-            if hashes.get(clip.clip_id, clip.sha256) != clip.sha256:
-                raise UserError(
-                    f"clip {clip.clip_id!r} is in both sets with different videos, but poses are found by name.",
-                    hint="Rename one of the two videos and its pose file.",
-                )
-
-
-def _metrics(protocol: Protocol, extra: Sequence[str]) -> tuple[Metric, ...]:
-    names = dict.fromkeys((*protocol.metrics, *extra))
-    return tuple(registry.get_metric(name) for name in names)
-
-
-def _backend(config: EvalConfig) -> PoseBackend:
-    from macebench.models.pose import make_estimator
-
-    return make_estimator(config.pose, **config.pose_settings).describe()
-
-
-def _generated(config: EvalConfig) -> ClipSet:
-    if config.videos is not None:
-        return load_set(str(config.videos), music=config.music, limit=config.limit, only=config.only)
-    if config.model not in registry.names("models"):
-        raise UserError("nothing to score: no --videos were given.",
-                        hint="Give --videos DIR, or --model with a name of `macebench ls models`.")  # fmt: skip
-    folder, split = parse_spec(config.reference)
-    return load_set(folder, music=config.music, other_than=split or REFERENCE_SPLIT, limit=config.limit)
-
-
 def plan_run(prepared: Prepared) -> RunPlan:
     """What `evaluate` would do; reads only the store."""
     missing = [clip for clip in prepared.clips if clip.sha256 and not _extracted(prepared, clip)]
@@ -262,7 +93,8 @@ def plan_run(prepared: Prepared) -> RunPlan:
 
 def _extracted(prepared: Prepared, clip: Clip) -> bool:
     wanted = clip_ingredients(clip, prepared.plan, prepared.backend)
-    return prepared.store.has(failure_ingredients(clip)) or all(prepared.store.has(item) for item in wanted)
+    failed = failure_ingredients(clip, prepared.plan)
+    return prepared.store.has(failed) or all(prepared.store.has(item) for item in wanted)
 
 
 def _sounds_to_do(prepared: Prepared) -> list[SoundJob]:
@@ -271,14 +103,6 @@ def _sounds_to_do(prepared: Prepared) -> list[SoundJob]:
     rules = [protocol.beats for protocol in prepared.protocols if protocol.beats is not None]
     jobs = sound_jobs(prepared.clips, rules)
     return [job for job in jobs if not prepared.store.has(beat_ingredients(job.sha256, job.rules))]
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """Outcomes of extraction by clip and by sound; empty for what was in the store already."""
-
-    clips: Mapping[ClipKey, Outcome]
-    sounds: Mapping[str, Outcome]
 
 
 def extract(prepared: Prepared, progress: Progress = silent) -> Extracted:
@@ -331,34 +155,11 @@ def _outcome(result: Outcome | Crashed) -> Outcome:
 
 def evidence_of(
     prepared: Prepared, clips: Sequence[Clip], protocol: Protocol, extracted: Extracted
-) -> tuple[Evidence, ...]:
-    """Everything known of `clips` under `protocol`, in their order."""
-    return tuple(_evidence(prepared, clip, protocol, extracted) for clip in clips)
-
-
-def _evidence(prepared: Prepared, clip: Clip, protocol: Protocol, extracted: Extracted) -> Evidence:
-    found = load_clip(prepared.store, clip, prepared.plan, prepared.backend) if clip.sha256 else None
-    if found is None:
-        lasting = prepared.store.get(failure_ingredients(clip))
-        outcome = extracted.clips.get(clip_key(clip))
-        given = str(lasting.meta["reason"]) if lasting else outcome.reason if outcome else None
-        reason = given or ("not computed" if clip.sha256 else "file not found")
-        found = ClipArtifacts(0.0, Missing(reason), Missing(reason))
-    music = _music(prepared, clip, protocol, extracted)
-    return Evidence(clip, found.duration_s, found.pose, music, found.frames)
-
-
-def _music(prepared: Prepared, clip: Clip, protocol: Protocol, extracted: Extracted) -> Beats | Missing:
-    if protocol.beats is None or not prepared.needs_music:
-        return Missing("not computed")
-    sha256 = sound_of(clip)[1]
-    if not sha256:
-        return Missing("file not found")
-    found = load_beats(prepared.store, sha256, protocol.beats)
-    if found is not None:
-        return found
-    outcome = extracted.sounds.get(beat_ingredients(sha256, protocol.beats).key)
-    return Missing((outcome.reason if outcome else None) or "not computed")
+) -> Sequence[Evidence]:
+    """Everything known of `clips` under `protocol`, in their order, loaded when it is asked for."""
+    source = Source(prepared.store, prepared.plan, prepared.backend, extracted)
+    rules = protocol.beats if prepared.needs_music else None
+    return EvidenceSet(clips, lambda clip: source.load(clip, rules))
 
 
 def score(prepared: Prepared, extracted: Extracted, progress: Progress = silent) -> list[ClipRow]:
@@ -369,11 +170,11 @@ def score(prepared: Prepared, extracted: Extracted, progress: Progress = silent)
     for protocol in prepared.protocols:
         metrics = prepared.metrics[protocol.hash]
         reference = evidence_of(prepared, prepared.reference.clips, protocol, extracted)
-        rows += _rows(reference, protocol, metrics, REFERENCE_MODEL, "reference")
+        rows += score_pieces(reference, protocol, metrics, REFERENCE_MODEL, "reference")
         progress("scores", len(rows) and _done(rows), total)
         real = evidence_of(prepared, prepared.generated.clips, protocol, extracted)
         for card in models:
-            rows += _rows(transformed(card, real), protocol, metrics, card.name, "generated")
+            rows += score_pieces(transformed(card, real), protocol, metrics, card.name, "generated")
             progress("scores", _done(rows), total)
     return rows
 
@@ -382,14 +183,19 @@ def _done(rows: Sequence[ClipRow]) -> int:
     return len({(row.model, row.protocol_hash, row.role) for row in rows})
 
 
-def _rows(
+def score_pieces(
     evidence: Iterable[Evidence],
     protocol: Protocol,
     metrics: Sequence[Metric],
     model: str,
     role: Literal["generated", "reference"],
 ) -> list[ClipRow]:
-    return [score_clip(item, protocol, metrics, model=model, role=role) for item in evidence]
+    """The rows of some clips, one for each piece of each (`macebench.pieces`)."""
+    return [
+        score_clip(piece, protocol, metrics, model=model, role=role)
+        for item in evidence
+        for piece in pieces(item, protocol, role)
+    ]
 
 
 def n_shared(prepared: Prepared) -> int:
@@ -404,21 +210,7 @@ def row_models(config: EvalConfig) -> list[ModelCard]:
     return [model_card(name) for name in names]
 
 
-def model_card(name: str) -> ModelCard:
-    """The card of a row: the registered model's, or one that says the videos were made elsewhere.
-
-    Raises:
-        UserError: a registered model has no card.
-    """
-    if name not in registry.names("models"):
-        return ModelCard(name, "external", "Videos made elsewhere.")
-    card = getattr(registry.get("models", name), "card", None)
-    if not isinstance(card, ModelCard):
-        raise UserError(f"model {name!r} has no card.", hint="Give its class `card = ModelCard(name, kind, summary)`.")
-    return card
-
-
-def transformed(card: ModelCard, evidence: tuple[Evidence, ...]) -> Iterator[Evidence]:
+def transformed(card: ModelCard, evidence: Sequence[Evidence]) -> Iterator[Evidence]:
     """The evidence as the row called `card.name` sees it: changed by a calibration model, else as it is."""
     if card.kind != "calibration":
         yield from evidence

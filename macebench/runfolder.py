@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from macebench.aggregate import aggregate
+from macebench.copies import write_copies
 from macebench.errors import Unscorable
+from macebench.evidence import Extracted
 from macebench.extract import load_clip, pose_arrays
+from macebench.pieces import pieces
+from macebench.prepare import MOTION_TRACK, EvalConfig, Prepared, prepare
 from macebench.protocol import Protocol
 from macebench.results import (
     CLIPS_FILE,
@@ -27,9 +31,6 @@ from macebench.results import (
     ScoreRecord,
 )
 from macebench.run import (
-    EvalConfig,
-    Extracted,
-    Prepared,
     Progress,
     Stopwatch,
     environment,
@@ -37,7 +38,6 @@ from macebench.run import (
     extract,
     model_record,
     n_shared,
-    prepare,
     row_models,
     score,
     silent,
@@ -64,6 +64,7 @@ def evaluate(config: EvalConfig, progress: Progress = silent) -> RunResult:
     extracted = watch.measure("extract", lambda: extract(prepared, progress))
     rows = watch.measure("score", lambda: score(prepared, extracted, progress))
     result = watch.measure("write", lambda: _write(prepared, extracted, rows))
+    watch.measure("copies", lambda: write_copies(prepared, extracted, rows))
     timing = {
         "seconds": watch.phases,
         "clips": {key[1]: outcome.seconds for key, outcome in extracted.clips.items()},
@@ -137,24 +138,26 @@ def _write_curves(prepared: Prepared, extracted: Extracted) -> None:
     rows: list[CurveRow] = []
     card = row_models(prepared.config)[0]
     for protocol in prepared.protocols:
-        if protocol.beats is None or prepared.backend is None:
+        if protocol.beats is None or not (prepared.backend is not None or prepared.plan.motion):
             continue
         evidence = evidence_of(prepared, prepared.generated.clips, protocol, extracted)
         for item in transformed(card, evidence):
-            rows.append(_curve(item, protocol, card.name, prepared.config.out))
+            for piece in pieces(item, protocol, "generated"):
+                rows.append(_curve(piece, protocol, card.name, prepared.config.out))
     write_curves(prepared.config.out / CURVES_FILE, rows)
 
 
 def _curve(evidence: Evidence, protocol: Protocol, model: str, out: Path) -> CurveRow:
     """What the report plots of one clip; without a usable pose the curve is empty."""
-    from macebench.metrics.motion2d import motion_beat_times, speed_curve
+    from macebench.metrics import motion2d, motion3d
 
+    own = motion3d if protocol.track == MOTION_TRACK else motion2d
     nothing = np.empty(0)
     music = evidence.music.times_s if isinstance(evidence.music, Beats) else nothing
     times, speed, beats = nothing, nothing, nothing
     with contextlib.suppress(Unscorable):
-        times, speed = speed_curve(evidence, protocol)
-        beats = motion_beat_times(evidence, protocol)
+        times, speed = own.speed_curve(evidence, protocol)
+        beats = own.motion_beat_times(evidence, protocol)
     clip = evidence.clip
     video = Path(os.path.relpath(clip.path.resolve(), out.resolve())).as_posix()
     return CurveRow(model, protocol.hash, clip.clip_id, times, speed, beats, music, video)

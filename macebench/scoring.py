@@ -73,7 +73,7 @@ def _add_metric(
         value = found.get(column.name, math.nan)
         values[column.name] = value
         if not math.isfinite(value):
-            reasons[column.name] = reason or "value is not finite"
+            reasons[column.name] = reason or note or "value is not finite"
         elif note:
             notes[column.name] = note
 

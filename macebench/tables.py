@@ -1,8 +1,9 @@
-"""The two tables of a run folder, written so that equal content gives equal bytes.
+"""The tables of a run folder, written so that equal content gives equal bytes.
 
-``clips.parquet`` and ``curves.parquet`` are described in `macebench.results`. Rows are sorted by protocol
-hash, model, role and clip id, value columns by name; compression and row groups are fixed; no time, host or
-pandas metadata is stored. A file appears complete or not at all. A missing value is NaN, a missing feature null.
+``clips.parquet``, ``curves.parquet`` and ``contamination.parquet`` are described in `macebench.results`. Rows are
+sorted by protocol hash, model, role and clip id, value columns by name; compression and row groups are fixed; no
+time, host or pandas metadata is stored. A file appears complete or not at all. A missing value is NaN, a missing
+feature null.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ _ORDER = ("protocol_hash", "model", "role", "clip_id")
 _TEXT_COLUMNS = ("model", "protocol_hash", "clip_id", "role", "sha256", "music_sha256")
 CURVE_COLUMNS = (
     "model", "protocol_hash", "clip_id", "times_s", "speed", "motion_beats_s", "music_beats_s", "video",
+)  # fmt: skip
+CONTAMINATION_COLUMNS = (
+    "model", "protocol_hash", "clip_id", "nearest_clip_id", "distance", "ratio", "exact", "near",
 )  # fmt: skip
 _CURVE_LISTS = ("times_s", "speed", "motion_beats_s", "music_beats_s")
 _ROW_GROUP = 1 << 20
@@ -99,6 +103,55 @@ class CurveRow:
     def key(self) -> tuple[str, str, str]:
         """What rows are sorted by and must be unique in."""
         return (self.protocol_hash, self.model, self.clip_id)
+
+
+@dataclass(frozen=True)
+class ContaminationRow:
+    """One row of ``contamination.parquet``: the training clip that is nearest to a generated one.
+
+    Attributes:
+        model: Name of the model.
+        protocol_hash: Hash of the resolved protocol.
+        clip_id: Clip of that model.
+        nearest_clip_id: Clip of the training set.
+        distance: Between their standardised features.
+        ratio: `distance` over the typical distance of a training clip to its nearest neighbour.
+        exact: Whether the two are the same.
+        near: Whether they are nearer than independent dances are (`macebench.metrics.contamination`).
+    """
+
+    model: str
+    protocol_hash: str
+    clip_id: str
+    nearest_clip_id: str
+    distance: float
+    ratio: float
+    exact: bool
+    near: bool
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What rows are sorted by and must be unique in."""
+        return (self.protocol_hash, self.model, self.clip_id)
+
+
+def write_contamination(path: Path, rows: Iterable[ContaminationRow]) -> str:
+    """Write ``contamination.parquet``; the same rows in any order give the same bytes.
+
+    Returns:
+        SHA-256 of the file.
+    """
+    ordered = _sorted_unique(rows, lambda row: row.key)
+    return _write(path, {name: [getattr(row, name) for row in ordered] for name in CONTAMINATION_COLUMNS})
+
+
+def read_contamination(path: Path) -> pd.DataFrame:
+    """The table of a ``contamination.parquet``.
+
+    Raises:
+        UserError: the file is missing, is no Parquet file or lacks a column of the schema.
+    """
+    return _read(path, CONTAMINATION_COLUMNS)
 
 
 def write_clips(path: Path, rows: Iterable[ClipRow]) -> str:
@@ -194,8 +247,10 @@ def _json(texts: Mapping[str, str]) -> str:
 def _type(name: str) -> Any:
     import pyarrow as pa
 
-    if name in {*_TEXT_COLUMNS, "reasons", "notes", "video"}:
+    if name in {*_TEXT_COLUMNS, "reasons", "notes", "video", "nearest_clip_id"}:
         return pa.string()
+    if name in {"exact", "near"}:
+        return pa.bool_()
     lists = name in _CURVE_LISTS or name.startswith(FEATURE_PREFIX)
     return pa.list_(pa.float64()) if lists else pa.float64()
 

@@ -1,26 +1,27 @@
 """Beats of music, beats of motion, and how well they meet. Times are seconds from the start of the clip.
 
-Motion beats are local minima of the smoothed speed curve, the mean over joints of the distance between frames
-(Li et al., "AI Choreographer", 2021; released codes of Bailando, Lodge, EDGE and MACE-Dance). Variants:
+Motion beats are local minima of the smoothed speed curve, the mean over joints of the distance between frames (Li et
+al., "AI Choreographer", 2021; released codes of Bailando, Lodge, EDGE and MACE-Dance). Variants:
 
-- ``mace2d``: as released: every strict minimum of ``scipy.ndimage.gaussian_filter`` of the frame-to-frame
-  distance; beat i is put at ``i / fps``. A motionless dancer with keypoint noise has many beats.
+- ``published`` (``mace2d`` is the same): as released by all: every strict minimum of
+  ``scipy.ndimage.gaussian_filter`` of the frame-to-frame distance; beat i is put at ``i / fps``. A motionless dancer
+  with keypoint noise has many beats.
 - ``fixed``: the speed between frames i and i + 1 is put at ``(i + 0.5) / fps``, and a minimum counts only when its
   prominence is at least 10 % of the clip's mean speed and at least 3 % of the dancer's extent a second (median
-  diagonal of the joints' bounding box): 5 cm a second for an adult, above what a pose estimator's millimetres
-  make. A joint that is missing at a step counts at its own mean speed.
+  diagonal of the joints' bounding box): 5 cm a second for an adult, above what a pose estimator's millimetres make. A
+  joint that is missing at a step counts at its own mean speed.
 
-Music beats come from librosa's dynamic-programming tracker (Ellis, 2007). Variants:
-
-- ``librosa``: hop of 512 samples (23 ms at 22,050 Hz), tempo prior at 120 BPM, no trimming of weak beats at the
-  ends, no backtracking to the onset.
-- ``mace2d``: librosa's defaults on sound at 8,320 Hz, as released (hop 512 samples, 62 ms).
+Music beats: ``librosa`` (ours), ``mace2d``, ``edge``, ``lodge`` and ``bailando``, see
+`macebench.metrics._music_beats`.
 
 Beat alignment is ``BA = mean over music beats of exp(-d^2 / (2 sigma^2))``, d to the nearest motion beat. It mostly
-counts motion beats: one every S seconds gives ``sqrt(2 pi) sigma / S`` by chance. Therefore `beat_report` also
-gives the *null*, the mean of BA over circular shifts of the music, ``corrected = (BA - null) / (1 - null)``, and
-``z = (BA - null) / deviation over the shifts``. Shifts are an even grid over the whole duration, no wider
-apart than a quarter of sigma, zero included.
+counts motion beats: one every S seconds gives ``sqrt(2 pi) sigma / S`` by chance. Therefore `beat_report` also gives
+the *null*, the mean of BA over circular shifts of the music, ``corrected = (BA - null) / (1 - null)``, and ``z = (BA
+- null) / deviation over the shifts``. Shifts are an even grid over the whole duration, no wider apart than a quarter
+of sigma, zero included.
+
+Music beats after the end of the motion are left out. LODGE keeps them (``keep_beyond``): each is then a miss, in the
+score, in recall and, unmoved, in the null.
 
 Without music beats there is no score. Without motion beats every music beat is missed: BA is 0, the limit of the
 formula, and so are null, corrected and z, with a note: a model that freezes stays in the mean.
@@ -33,24 +34,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from macebench.errors import Unscorable
+from macebench.metrics import _music_beats
 from macebench.registry import unknown
 from macebench.types import Array, FloatArray
 
-MUSIC_VARIANTS = ("librosa", "mace2d")
-MOTION_VARIANTS = ("fixed", "mace2d")
+MUSIC_VARIANTS = _music_beats.VARIANTS
+MOTION_VARIANTS = ("fixed", "mace2d", "published")
 DIRECTIONS = ("music_to_motion", "motion_to_music")
 NO_MUSIC_BEATS = "no music beats"
 NO_MOTION_BEATS = "no motion beats"
 TOO_SHORT = "too short"
 
-HOP = 512
 PROMINENCE_OF_SPEED = 0.1
 PROMINENCE_OF_EXTENT = 0.03
 MIN_SHIFTS = 64
 SHIFTS_PER_SIGMA = 4
 LAG_STEP_S = 0.02
-# Smallest sound the tracker's spectrogram can be computed on, in samples.
-_MIN_SAMPLES = 2048
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ def music_beats(audio: FloatArray, sample_rate: float, *, variant: str = "libros
 
     Args:
         audio: (N,) mono samples.
-        sample_rate: Hz; the published variant is meant for 8,320.
-        variant: ``librosa`` or ``mace2d``.
+        sample_rate: Hz; ``mace2d`` is meant for 8,320, ``bailando`` for 30,720 or 15,360.
+        variant: One of `MUSIC_VARIANTS`.
 
     Returns:
         (B,) seconds from the first sample, increasing; empty for silence and for less than 2,048 samples.
@@ -104,14 +103,7 @@ def music_beats(audio: FloatArray, sample_rate: float, *, variant: str = "libros
         raise ValueError(f"audio has shape {sound.shape} at {sample_rate} Hz, expected (N,) and a rate above 0")
     if not np.isfinite(sound).all():
         raise ValueError(f"audio {sound.shape} holds values that are not finite")
-    if len(sound) < _MIN_SAMPLES or not sound.any():
-        return np.empty(0)
-    import librosa
-    from librosa.beat import beat_track
-
-    trim = variant == "mace2d"
-    _, frames = beat_track(y=sound, sr=sample_rate, hop_length=HOP, trim=trim)
-    return np.asarray(librosa.frames_to_time(frames, sr=sample_rate, hop_length=HOP), dtype=np.float64)
+    return _music_beats.track(sound, sample_rate, variant)
 
 
 def speed_curve(
@@ -123,7 +115,7 @@ def speed_curve(
         positions: (T, J, D) in any unit of length; NaN where missing (``fixed`` only).
         fps: Frames a second.
         smoothing_s: Standard deviation of the Gaussian in seconds; 0 smooths nothing.
-        variant: ``fixed`` or ``mace2d``; decides the times, see the module's docstring.
+        variant: ``fixed`` or ``published``; decides the times, see the module's docstring.
 
     Returns:
         (T - 1,) seconds from the first frame, and (T - 1,) units of length a second.
@@ -153,7 +145,7 @@ def _check_positions(positions: FloatArray, fps: float, smoothing_s: float, vari
         raise ValueError(f"positions have shape {points.shape}, expected (T, J, D)")
     if not (fps > 0 and smoothing_s >= 0):
         raise ValueError(f"fps is {fps} and smoothing_s {smoothing_s}: must be above 0 and at least 0")
-    if np.isinf(points).any() or (variant == "mace2d" and np.isnan(points).any()):
+    if np.isinf(points).any() or (variant != "fixed" and np.isnan(points).any()):
         raise ValueError(f"positions {points.shape} hold values that are not finite")
     return points
 
@@ -178,7 +170,7 @@ def motion_beats(positions: FloatArray, *, fps: float, smoothing_s: float, varia
         positions: (T, J, D) in any unit of length; NaN where missing (``fixed`` only).
         fps: Frames a second.
         smoothing_s: Standard deviation of the Gaussian on the speed curve in seconds.
-        variant: ``fixed`` or ``mace2d``, see the module's docstring.
+        variant: ``fixed`` or ``published``, see the module's docstring.
 
     Returns:
         (D,) seconds from the first frame, increasing; empty when nothing moves.
@@ -189,7 +181,7 @@ def motion_beats(positions: FloatArray, *, fps: float, smoothing_s: float, varia
         UnknownNameError: no such variant.
     """
     times, speed = speed_curve(positions, fps=fps, smoothing_s=smoothing_s, variant=variant)
-    if variant == "mace2d":
+    if variant != "fixed":
         return np.asarray(times[_strict_minima(speed)])
     from scipy.signal import find_peaks
 
@@ -286,17 +278,19 @@ def beat_report(
     direction: str = "music_to_motion",
     window_s: float = 0.07,
     max_lag_s: float = 0.5,
+    keep_beyond: bool = False,
 ) -> BeatReport:
     """Beat alignment with its null and everything around it; see the module's docstring.
 
     Args:
-        music: (B,) music beats in seconds; those outside ``[0, duration_s)`` are left out.
+        music: (B,) music beats in seconds; those outside ``[0, duration_s)`` are left out, see `keep_beyond`.
         motion: (D,) motion beats in seconds.
         duration_s: Length of the motion in seconds; the music is shifted around it.
         sigma_s: Width of the kernel in seconds.
         direction: As in `beat_alignment`.
         window_s: Largest distance of a match for precision and recall; 70 ms is usual in beat tracking.
         max_lag_s: The lag curve runs from minus to plus this.
+        keep_beyond: Keep music beats from the motion's end on: they count as misses and are not shifted by the null.
 
     Raises:
         Unscorable: ``no music beats`` within the duration.
@@ -305,7 +299,7 @@ def beat_report(
     heard, danced = _check_beats(music, motion, sigma_s, direction)
     if not duration_s > 0:
         raise ValueError(f"duration_s is {duration_s}, must be above 0")
-    heard = heard[(heard >= 0) & (heard < duration_s)]
+    heard = heard[(heard >= 0) & ((heard < duration_s) | keep_beyond)]
     if not len(heard):
         raise Unscorable(NO_MUSIC_BEATS)
     lags = _lags(max_lag_s)
@@ -331,8 +325,15 @@ def _null_scores(
     """
     count = max(MIN_SHIFTS, int(np.ceil(SHIFTS_PER_SIGMA * duration_s / sigma_s)))
     shifts = np.arange(count) * (duration_s / count)
+    inside, beyond = music[music < duration_s], music[music >= duration_s]
     blocks = (shifts[start : start + 256, None] for start in range(0, count, 256))
-    return np.concatenate([_scores((music + block) % duration_s, motion, sigma_s, direction) for block in blocks])
+    turned = (_turned(inside, beyond, block, duration_s) for block in blocks)
+    return np.concatenate([_scores(rows, motion, sigma_s, direction) for rows in turned])
+
+
+def _turned(inside: FloatArray, beyond: FloatArray, shifts: FloatArray, duration_s: float) -> FloatArray:
+    """(S, B) beats moved around the duration by each of (S, 1) shifts; those beyond it stay where they are."""
+    return np.concatenate([(inside + shifts) % duration_s, np.broadcast_to(beyond, (len(shifts), len(beyond)))], axis=1)
 
 
 def _against_chance(raw: float, null_scores: FloatArray) -> tuple[float, float, float]:

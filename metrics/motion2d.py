@@ -12,32 +12,19 @@ frames already.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from macebench.errors import Unscorable
-from macebench.metrics import beats
-from macebench.metrics.diversity import diversity
+from macebench.metrics import _sets, beats
+from macebench.metrics._beat_columns import BEAT_COLUMNS, beat_values, whole_frames
 from macebench.metrics.features import geometric_features_2d, kinetic_features_2d
-from macebench.metrics.frechet import frechet_distance, varying_features
 from macebench.metrics.tracks import PreparedTrack, prepare_track
 from macebench.protocol import BeatRules, Protocol
-from macebench.registry import Column, feature, metric
+from macebench.registry import feature, metric
 from macebench.types import Evidence, FeatureSet, FloatArray
 
 JOINT_MISSING = "a joint is never visible"
-CONSTANT_REFERENCE = "all features are constant in the reference"
-
-BEAT_COLUMNS = (
-    Column("bas", better="reference", summary="Beat alignment, not corrected for chance"),
-    Column("bas_null", better="reference", summary="Mean beat alignment over circular shifts of the music"),
-    Column("bas_corrected", better="reference", summary="Beat alignment above chance: 0 is chance, 1 perfect"),
-    Column("bas_z", better="reference", summary="Beat alignment above chance in deviations of the null"),
-    Column("beat_precision", better="reference", summary="Share of motion beats on a music beat (70 ms)"),
-    Column("beat_recall", better="reference", summary="Share of music beats with a motion beat (70 ms)"),
-    Column("beat_f", better="reference", summary="Harmonic mean of beat precision and recall"),
-)
 
 
 @feature("kinetic_2d", needs=("pose",))
@@ -63,81 +50,61 @@ def _features(compute: Callable[..., FloatArray], variant: str, evidence: Eviden
     return values
 
 
-def _normaliser(reference: FeatureSet, protocol: Protocol) -> tuple[dict[str, Any], dict[str, str]]:
-    """Options of `standardise`, and a note when it drops columns."""
-    rules = protocol.need_normaliser()
-    options = {"normalise": rules.mode, "eps": rules.eps, "ddof": rules.ddof, "drop_below": rules.drop_below}
-    if rules.mode == "none":
-        return options, {}
-    varying = varying_features(reference.values, ddof=rules.ddof, drop_below=rules.drop_below)
-    if not varying.any():
-        raise Unscorable(CONSTANT_REFERENCE)
-    dropped = int(np.count_nonzero(~varying))
-    note = f"{dropped} of {len(varying)} features constant in the reference, left out"
-    return options, {"note": note} if dropped else {}
-
-
-def _distance(name: str, generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> dict[str, float | str]:
-    options, note = _normaliser(reference, protocol)
-    return {name: frechet_distance(generated.values, reference.values, **options).value, **note}
-
-
-def _spread(name: str, generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> dict[str, float | str]:
-    options, note = _normaliser(reference, protocol)
-    return {name: diversity(generated.values, reference=reference.values, **options), **note}
-
-
 @metric("fid_k", better="lower", feature="kinetic_2d", needs=("pose",))
-def fid_k(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> dict[str, float | str]:
+def fid_k(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> _sets.Values:
     """Fréchet distance of kinetic features; read it with n."""
-    return _distance("fid_k", generated, reference, protocol)
+    return _sets.distance("fid_k", generated, reference, protocol)
 
 
 @metric("fid_g", better="lower", feature="geometric_2d", needs=("pose",))
-def fid_g(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> dict[str, float | str]:
+def fid_g(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> _sets.Values:
     """Fréchet distance of geometric features; read it with n."""
-    return _distance("fid_g", generated, reference, protocol)
+    return _sets.distance("fid_g", generated, reference, protocol)
 
 
 @metric("div_k", better="reference", feature="kinetic_2d", needs=("pose",))
-def div_k(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> dict[str, float | str]:
+def div_k(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> _sets.Values:
     """Mean pairwise distance of kinetic features; the reference's own value is the aim."""
-    return _spread("div_k", generated, reference, protocol)
+    return _sets.spread("div_k", generated, reference, protocol)
 
 
 @metric("div_g", better="reference", feature="geometric_2d", needs=("pose",))
-def div_g(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> dict[str, float | str]:
+def div_g(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> _sets.Values:
     """Mean pairwise distance of geometric features; the reference's own value is the aim."""
-    return _spread("div_g", generated, reference, protocol)
+    return _sets.spread("div_g", generated, reference, protocol)
+
+
+@metric("kid_k_2d", columns=_sets.kernel_columns("k"), feature="kinetic_2d", needs=("pose",))
+def kid_k_2d(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> _sets.Values:
+    """Unbiased kernel distance of kinetic features, with its standard error."""
+    return _sets.kernel("k", generated, reference, protocol)
+
+
+@metric("kid_g_2d", columns=_sets.kernel_columns("g"), feature="geometric_2d", needs=("pose",))
+def kid_g_2d(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> _sets.Values:
+    """Unbiased kernel distance of geometric features, with its standard error."""
+    return _sets.kernel("g", generated, reference, protocol)
+
+
+@metric("fid_infinity_k_2d", columns=_sets.infinity_columns("k"), feature="kinetic_2d", needs=("pose",))
+def fid_infinity_k_2d(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> _sets.Values:
+    """Fréchet distance of kinetic features, extrapolated to infinite n."""
+    return _sets.infinity("k", generated, reference, protocol)
+
+
+@metric("fid_infinity_g_2d", columns=_sets.infinity_columns("g"), feature="geometric_2d", needs=("pose",))
+def fid_infinity_g_2d(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> _sets.Values:
+    """Fréchet distance of geometric features, extrapolated to infinite n."""
+    return _sets.infinity("g", generated, reference, protocol)
 
 
 @metric("bas", columns=BEAT_COLUMNS, needs=("pose", "music"))
-def bas(evidence: Evidence, protocol: Protocol) -> dict[str, float | str]:
+def bas(evidence: Evidence, protocol: Protocol) -> _sets.Values:
     """Beat alignment of dance and music, with its circular-shift null."""
     rules = protocol.need_beats()
     track = prepare_track(evidence.need_pose(), protocol)
-    heard = _music_times(evidence.need_music().times_s, track, rules)
-    danced = _motion_times(track, rules)
-    report = beats.beat_report(heard, danced, track.duration_s, sigma_s=rules.sigma_s, direction=rules.direction)
-    values: dict[str, float | str] = {
-        "bas": report.raw,
-        "beat_precision": report.precision,
-        "beat_recall": report.recall,
-        "beat_f": report.f_score,
-    }
-    if rules.null:
-        values |= {"bas_null": report.null, "bas_corrected": report.corrected, "bas_z": report.z}
-    return values | ({"note": report.note} if report.note else {})
-
-
-def _music_times(times_s: FloatArray, track: PreparedTrack, rules: BeatRules) -> FloatArray:
-    """Music beats on the track's clock, quantised when the protocol says so."""
-    own = times_s - track.start_s
-    if rules.quantise_fps is None:
-        return own
-    # A beat that lies on a frame must not fall into the frame before through rounding.
-    frames = np.unique(np.floor(own * rules.quantise_fps + 1e-9))
-    return np.asarray(frames / rules.quantise_fps)
+    heard = whole_frames(evidence.need_music().times_s - track.start_s, rules.quantise_fps)
+    return beat_values(heard, _motion_times(track, rules), track.duration_s, rules)
 
 
 def _motion_times(track: PreparedTrack, rules: BeatRules) -> FloatArray:

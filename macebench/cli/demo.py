@@ -11,7 +11,7 @@ from macebench.cli.console import progress_bar, say
 from macebench.errors import UserError
 
 if TYPE_CHECKING:
-    from macebench.run import EvalConfig
+    from macebench.prepare import EvalConfig
 
 
 def demo(
@@ -44,7 +44,7 @@ def _config(
     dataset: Path, out: Path, workers: int, protocols: tuple[str, ...], pose: str, store: Path | None
 ) -> EvalConfig:
     from macebench.cli.evaluate import ALL_CALIBRATIONS
-    from macebench.run import EvalConfig
+    from macebench.prepare import EvalConfig
 
     return EvalConfig(
         reference=f"{dataset}:test",

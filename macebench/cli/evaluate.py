@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,15 +12,19 @@ from macebench.cli.console import duration, progress_bar, say, show_tables
 from macebench.errors import EXIT_OK, EXIT_UNSCORED, UserError
 
 if TYPE_CHECKING:
+    from macebench.prepare import EvalConfig
     from macebench.results import RunResult
-    from macebench.run import EvalConfig
 
 ALL_CALIBRATIONS = ("random-music", "time-shifted", "frozen", "jitter", "half-speed")
+DEFAULT_PROTOCOL = {"video": "ma2d-fixed/1", "motion": "motion3d-fixed/1"}
 
 
 def evaluate(
-    reference: Annotated[str, typer.Option(help="Reference videos: a folder, or DIR:SPLIT of a data set.")],
+    reference: Annotated[str, typer.Option(help="Reference clips: a folder, or DIR:SPLIT of a data set.")],
     videos: Annotated[Path | None, typer.Option(help="Folder of generated videos.")] = None,
+    motions: Annotated[str | None, typer.Option(help="Folder of generated 3-D motions, or DIR:SPLIT.")] = None,
+    motion_fps: Annotated[float | None, typer.Option(help="Frame rate of motions that do not say theirs.")] = None,
+    training: Annotated[str | None, typer.Option(help="Training set, to find copies of it: DIR or DIR:SPLIT.")] = None,
     model: Annotated[str | None, typer.Option(help="Name of the row; or a calibration model.")] = None,
     protocol: Annotated[list[str] | None, typer.Option(help="Protocol id or YAML file; repeatable.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="One more metric; repeatable.")] = None,
@@ -39,27 +44,34 @@ def evaluate(
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and stop.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
 ) -> int:
-    """Score videos of dance against a reference set and write a run folder.
+    """Score videos or 3-D motions of dance against a reference set and write a run folder.
 
     Example: macebench eval --videos generated/ --reference ma-data:test --model mine --out runs/mine
+
+    Example: macebench eval --motions generated/ --reference finedance/test --music wav/ --model mine
     """
     if engine not in ("local", "ray"):
         raise UserError(f"--engine is {engine!r}; allowed are local and ray.")
     backend, settings = _pose(pose, pose_option or [], poses, mmpose_python)
+    from macebench.prepare import EvalConfig
     from macebench.registry import load_plugin
-    from macebench.run import EvalConfig
 
     for path in plugin or ():
         load_plugin(path)
     only = None
-    if videos is None and model is not None and not plan:
-        videos, only = _generate(model, reference, out, music, limit, seed)
+    protocols = tuple(protocol or (DEFAULT_PROTOCOL["video" if motions is None else "motion"],))
+    if videos is None and motions is None and model is not None and not plan:
+        made = _generate(model, reference, protocols, out, music, limit, seed)
+        videos, motions, only = made.videos, made.motions, made.only
     config = EvalConfig(
         reference=reference,
         out=out,
         videos=videos,
+        motions=motions,
+        motion_fps=motion_fps,
+        training=training,
         model=model or "external",
-        protocols=tuple(protocol or ("ma2d-fixed/1",)),
+        protocols=protocols,
         metrics=tuple(metric or ()),
         calibrate=ALL_CALIBRATIONS if calibrate else (),
         pose=backend,
@@ -77,23 +89,38 @@ def evaluate(
     return run_and_show(config, report=not no_report)
 
 
+@dataclass(frozen=True)
+class _Made:
+    """Folder and clip ids of what a model generated; all None for a model that generates nothing."""
+
+    videos: Path | None = None
+    motions: str | None = None
+    only: frozenset[str] | None = None
+
+
 def _generate(
-    model: str, reference: str, out: Path, music: Path | None, limit: int | None, seed: int
-) -> tuple[Path | None, frozenset[str] | None]:
-    """Folder and clip ids of a generating model's videos for the reference set's music; None for other models."""
+    model: str, reference: str, protocols: tuple[str, ...], out: Path, music: Path | None, limit: int | None, seed: int
+) -> _Made:
+    """Let a generating model dance to the reference set's music."""
     from macebench.clips import REFERENCE_SPLIT, load_set
-    from macebench.generate import GENERATED_FOLDER, MUSIC_FOLDER, generate, is_generator, music_of
+    from macebench.generate import GENERATED_FOLDER, MOTIONS_FOLDER, MUSIC_FOLDER, generate, is_generator, music_of
+    from macebench.prepare import MOTION_TRACK
+    from macebench.protocol import load_protocol
 
     if not is_generator(model):
-        return None, None
-    clips = load_set(reference, music=music, default_split=REFERENCE_SPLIT, limit=limit).clips
-    folder = out / GENERATED_FOLDER
+        return _Made()
+    in_space = all(load_protocol(name).track == MOTION_TRACK for name in protocols)
+    kind: Literal["motion", "video"] = "motion" if in_space else "video"
+    clips = load_set(reference, kind=kind, music=music, default_split=REFERENCE_SPLIT, limit=limit).clips
+    folder = out / (MOTIONS_FOLDER if in_space else GENERATED_FOLDER)
+    sounds = music_of(clips, out / MUSIC_FOLDER)
     with progress_bar() as progress:
-        made = generate(model, music_of(clips, out / MUSIC_FOLDER), folder, seed=seed, progress=progress)
+        made = generate(model, sounds, folder, seed=seed, as_motion=in_space, progress=progress)
     for clip_id, reason in made.failed.items():
         say(f"  generation failed: {clip_id}: {reason}")
     ids = [path.relative_to(folder.resolve()).with_suffix("").as_posix() for path in made.videos]
-    return folder, frozenset([*ids, *made.failed])
+    only = frozenset([*ids, *made.failed])
+    return _Made(None, str(folder), only) if in_space else _Made(folder, None, only)
 
 
 def _pose(name: str, options: list[str], poses: Path | None, mmpose_python: Path | None) -> tuple[str, dict[str, Any]]:
@@ -123,7 +150,8 @@ def _value(text: str) -> Any:
 
 
 def _show_plan(config: EvalConfig) -> int:
-    from macebench.run import plan_run, prepare
+    from macebench.prepare import prepare
+    from macebench.run import plan_run
 
     prepared = prepare(config)
     planned = plan_run(prepared)

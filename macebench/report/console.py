@@ -1,12 +1,18 @@
-"""Scores as tables for the terminal. A table that would be too wide is continued in a second one below."""
+"""Scores as tables for the terminal. A table that would be too wide is continued in a second one below.
+
+Where nearer to the ground truth is better, the distance to it stands under the value (``Δ0.031``) and its own value in
+the last line. A standard error stands under its value, too (``±0.010``).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from macebench.report.activity import RULE, entry_barely_moves
+from macebench.report.groups import error_column, ordered, without_errors
 from macebench.report.numbers import ARROWS, NO_VALUE, incomplete, short
 from macebench.results import Entry, RunResult
 
@@ -14,8 +20,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH = 100
+TRUTH = "ground truth"
 _LEAST_NAME = 12
 _GAP = 3
+_LEGEND = "Δ distance to the ground truth: smaller is better"
+_STILL = "barely moves"
 
 
 @dataclass(frozen=True)
@@ -24,16 +33,16 @@ class Line:
 
     Attributes:
         name: Model.
-        n: Clips.
+        n: Clips; None when the line is not of clips of its own.
         incomplete: Clips that lack at least one value; None when nobody counted.
         cells: Text of each score; a score that the row lacks has no key.
         style: Style of rich.
     """
 
     name: str
-    n: int
+    n: int | None
     incomplete: int | None
-    cells: dict[str, str]
+    cells: Mapping[str, str]
     style: str = ""
 
 
@@ -50,12 +59,41 @@ def summary_tables(result: RunResult, width: int = WIDTH) -> list[Table]:
     tables: list[Table] = []
     for digest, protocol in result.protocols.items():
         entries = [entry for entry in result.entries if entry.protocol_hash == digest]
-        heads = {
-            record.name: f"{broken(record.name)} {ARROWS[record.better]}" for item in entries for record in item.scores
-        }
-        lines = [_line(entry, index) for index, entry in enumerate(entries)]
+        heads = heading({record.name: f" {ARROWS[record.better]}" for item in entries for record in item.scores})
+        lines = [_line(entry, index, heads) for index, entry in enumerate(entries)]
+        aims = {
+            item.name: item.reference for entry in entries for item in entry.scores if item.reference is not None
+        }  # fmt: skip
+        lines += [truth_line(aims)] if aims else []
         tables += score_tables(title_of(protocol, digest), lines, heads, width)
     return tables
+
+
+def heading(marks: Mapping[str, str]) -> dict[str, str]:
+    """Header texts of score columns in the order of their groups; `marks` are what stands behind the names."""
+    return {name: broken(name) + marks[name] for name in ordered(without_errors(marks))}
+
+
+def truth_line(aims: Mapping[str, float]) -> Line:
+    """The line of the reference set's own values."""
+    return Line(TRUTH, None, None, {name: short(value) for name, value in aims.items()}, "italic")
+
+
+def cell_text(value: float, n: int | None = None, *, reference: float | None = None, error: float | None = None) -> str:
+    """A score's cell: value, its own `n` where it has one, and below what helps to read it.
+
+    Args:
+        value: The score; NaN is a dash.
+        n: Clips behind it, when they are fewer than the row's.
+        reference: The reference set's own value; the distance to it stands below.
+        error: Standard error, which stands below.
+    """
+    if math.isnan(value):
+        return NO_VALUE
+    lines = [short(value) if n is None else f"{short(value)}/{n}"]
+    lines += [f"Δ{short(abs(value - reference))}"] if reference is not None else []
+    lines += [f"±{short(error)}"] if error is not None else []
+    return "\n".join(lines)
 
 
 def title_of(protocol: dict[str, object], digest: str) -> str:
@@ -69,14 +107,19 @@ def title_of(protocol: dict[str, object], digest: str) -> str:
     return "  ".join(parts)
 
 
-def _line(entry: Entry, index: int) -> Line:
+def _line(entry: Entry, index: int, names: Iterable[str]) -> Line:
+    records = {record.name: record for record in entry.scores}
     cells = {}
-    for record in entry.scores:
-        value = short(math.nan if record.value is None else record.value)
-        partial = record.value is not None and record.n != entry.n_clips
-        cells[record.name] = f"{value}/{record.n}" if partial else value
+    for name in names:
+        record, error = records.get(name), records.get(error_column(name))
+        if record is None:
+            continue
+        value = math.nan if record.value is None else record.value
+        own = record.n if record.n != entry.n_clips else None
+        cells[name] = cell_text(value, own, reference=record.reference, error=error and error.value)
     style = "bold" if not index else "dim" if entry.model.kind == "calibration" else ""
-    return Line(entry.model.name, entry.n_clips, incomplete(entry), cells, style)
+    name = f"{entry.model.name} ({_STILL})" if entry_barely_moves(entry) else entry.model.name
+    return Line(name, entry.n_clips, incomplete(entry), cells, style)
 
 
 def broken(name: str) -> str:
@@ -84,7 +127,7 @@ def broken(name: str) -> str:
     return name if len(name) <= 6 else name.replace("_", "_\n")
 
 
-def score_tables(title: str, lines: Sequence[Line], heads: dict[str, str], width: int = WIDTH) -> list[Table]:
+def score_tables(title: str, lines: Sequence[Line], heads: Mapping[str, str], width: int = WIDTH) -> list[Table]:
     """One table, or several that share their rows when the scores do not fit beside each other.
 
     Args:
@@ -94,27 +137,40 @@ def score_tables(title: str, lines: Sequence[Line], heads: dict[str, str], width
         width: Characters that a table may take.
     """
     longest = max((len(line.name) for line in lines), default=0)
-    counts = max((len(str(line.n)) for line in lines), default=1) + len("incom-") + 2 * _GAP
+    counts = max((len(_count(line.n)) for line in lines), default=1) + len("incom-") + 2 * _GAP
     room = width - counts - min(max(longest, _LEAST_NAME), width // 3)
     blocks: list[list[str]] = [[]]
     taken = 0
     for name, head in heads.items():
-        wide = max(len(text) for text in (*head.splitlines(), *(line.cells.get(name, "") for line in lines))) + _GAP
+        texts = [head, *(line.cells.get(name, "") for line in lines)]
+        wide = max(len(part) for text in texts for part in text.splitlines() or [""]) + _GAP
         if blocks[-1] and taken + wide > room:
             blocks.append([])
             taken = 0
         blocks[-1].append(name)
         taken += wide
-    return [_table(title if not index else "", lines, heads, block) for index, block in enumerate(blocks)]
+    tables = [_table(title if not index else "", lines, heads, block) for index, block in enumerate(blocks)]
+    tables[-1].caption = _caption(lines) or None
+    return tables
 
 
-def _table(title: str, lines: Sequence[Line], heads: dict[str, str], names: Sequence[str]) -> Table:
+def _count(n: int | None) -> str:
+    return NO_VALUE if n is None else str(n)
+
+
+def _caption(lines: Sequence[Line]) -> str:
+    texts = [_LEGEND] if any("Δ" in cell for line in lines for cell in line.cells.values()) else []
+    texts += [f"{_STILL}: {RULE}"] if any(line.name.endswith(f"({_STILL})") for line in lines) else []
+    return "\n".join(texts)
+
+
+def _table(title: str, lines: Sequence[Line], heads: Mapping[str, str], names: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=Text(title, style="bold") if title else None, title_justify="left", box=box.SIMPLE_HEAD,
-                  padding=(0, 1), pad_edge=False)  # fmt: skip
+                  padding=(0, 1), pad_edge=False, caption_justify="left", caption_style="dim")  # fmt: skip
     table.add_column("model", overflow="fold", min_width=_LEAST_NAME)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column("incom-\nplete", justify="right", no_wrap=True)
@@ -122,6 +178,6 @@ def _table(title: str, lines: Sequence[Line], heads: dict[str, str], names: Sequ
         table.add_column(Text(heads[name]), justify="right", no_wrap=True)
     for line in lines:
         lacking = NO_VALUE if line.incomplete is None else str(line.incomplete)
-        cells = [line.name, str(line.n), lacking, *(line.cells.get(name, NO_VALUE) for name in names)]
+        cells = [line.name, _count(line.n), lacking, *(line.cells.get(name, NO_VALUE) for name in names)]
         table.add_row(*(Text(cell) for cell in cells), style=line.style)
     return table

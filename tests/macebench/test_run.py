@@ -8,7 +8,8 @@ import pytest
 
 from macebench.errors import UserError
 from macebench.extract import ClipPlan, extract_clip, load_clip, setup_clip_worker
-from macebench.run import EvalConfig, plan_run, prepare, row_models, transformed
+from macebench.prepare import EvalConfig, prepare
+from macebench.run import plan_run, row_models, transformed
 from macebench.runfolder import evaluate
 from macebench.store import Store
 from macebench.types import Missing

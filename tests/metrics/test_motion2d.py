@@ -7,6 +7,7 @@ import pytest
 from macebench import registry
 from macebench.errors import Unscorable, UserError
 from macebench.metrics import motion2d
+from macebench.metrics._beat_columns import whole_frames
 from macebench.metrics.diversity import diversity
 from macebench.metrics.frechet import frechet_distance
 from macebench.metrics.tracks import prepare_track
@@ -186,9 +187,9 @@ def test_assumed_frame_rate_replaces_the_true_one():
 def test_quantised_beats_are_whole_frames_once_each():
     track = prepare_track(dancer(), PAPER)
     heard = np.array([0.0, 0.0624, 0.0626, 0.11, 3 / 16, 3.99, 4.01])
-    found = motion2d._music_times(heard, track, PAPER.beats)
+    found = whole_frames(heard, PAPER.beats.quantise_fps)
     np.testing.assert_allclose(found * 16, [0, 1, 3, 63, 64])
-    np.testing.assert_array_equal(motion2d._music_times(heard, track, FIXED.beats), heard)
+    np.testing.assert_array_equal(whole_frames(heard, FIXED.beats.quantise_fps), heard)
 
 
 def feature_sets(n=30, seed=0):

@@ -1,0 +1,308 @@
+"""Motion files: what is read, what is written, and how each format is told from the others.
+
+`read_motion` goes by suffix and shape, never by a guess at the values. Everything comes out as `Motion`: metres, y up,
+SMPL-24. A source whose format is z-up is turned by (x, y, z) -> (x, z, -y), its root rotation with it.
+
+| file | content | rate | up |
+|---|---|---|---|
+| ``.npz`` | ours, see below | in the file | in the file, else y |
+| ``.npy`` (T, 315) | FineDance: translation 3, 52 x 6-D | 30 | y |
+| ``.npy`` (T, 319) | FineDance: 4 contacts before that | 30 | y |
+| ``.npy`` (T, 135) | Lodge: translation 3, 22 x 6-D | 30 | y |
+| ``.npy`` (T, 139) | Lodge: 4 contacts before that | 30 | y |
+| ``.npy`` (T, 151) | EDGE, MACE-Dance: 4 contacts, translation 3, 24 x 6-D | 30 | z |
+| ``.npy`` (T, 24, 3), (T, 72) | joints of SMPL-24 (not poses), metres | must be given | y |
+| ``.npy`` (T, 22, 3), (T, 66) | joints of SMPL without hands, metres | must be given | y |
+| ``.bvh`` | any skeleton that `macebench.motion.retarget` knows | in the file | y |
+
+Our ``.npz`` holds ``joints`` (T, 24, 3) in metres or ``rotations`` (T, 24, 3), local axis-angle in radians, or both;
+``root`` (T, 3) in metres (needed when there are no joints); ``fps``; and optionally ``up``, "y" or "z". Nothing in it
+is pickled. Without ``joints`` they follow from forward kinematics over the bone offsets in `macebench.skeleton`.
+
+6-D rotations are the first two rows of the matrix. The published translation is taken as the position of the root
+joint, as EDGE does it; SMPL bodies add a constant (the root's place in the rest pose), which moves the whole clip and
+nothing else. Of 52 joints the first 22 are the body; the finger joints are dropped and both hands get no turn of their
+own. Contacts are read past: they are derived from the motion where a metric needs them. Joints without hands get them
+on the line from elbow to wrist, as far behind the wrist as SMPL's hand joint.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from macebench.errors import MediaError
+from macebench.motion.arrays import MOTION_REASONS, check_file, read_npy, read_npz
+from macebench.motion.rotations import matrix_to_axis_angle, rotation_6d_to_matrix, turn_up_z_to_y
+from macebench.skeleton import SMPL_OFFSETS_M, axis_angle_to_matrix, forward_kinematics
+from macebench.store import write_npz
+from macebench.types import N_JOINTS, Array, FloatArray, Motion
+
+__all__ = [
+    "MAX_FPS", "MAX_FRAMES", "MAX_SECONDS", "MOTION_REASONS", "MOTION_SUFFIXES", "add_hands", "check_motion",
+    "motion_from_joints", "motion_from_rotations", "orientation_note", "read_motion", "write_motion",
+]  # fmt: skip
+
+MOTION_SUFFIXES: tuple[str, ...] = (".npz", ".npy", ".bvh")
+PICKLE_SUFFIXES: tuple[str, ...] = (".pkl", ".pickle")
+MAX_SECONDS = 3600.0
+MAX_FRAMES = 3600 * 240
+MAX_FPS = 1000.0
+MAX_METRES = 1e5
+MAX_RADIANS = 1e4
+_UP_COSINE = 0.7
+_NPZ_NAMES = ("joints", "rotations", "root", "fps", "up")
+_NO_RATE = "the file does not say it; give it with --motion-fps"
+_PICKLE = "convert it once: macebench convert --trust-pickle FILE --out FOLDER"
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Layout of a row of a published motion array."""
+
+    n_contacts: int
+    n_joints: int
+    fps: float
+    up: str
+
+
+_LAYOUTS = {
+    315: _Columns(0, 52, 30.0, "y"),
+    319: _Columns(4, 52, 30.0, "y"),
+    135: _Columns(0, 22, 30.0, "y"),
+    139: _Columns(4, 22, 30.0, "y"),
+    151: _Columns(4, 24, 30.0, "z"),
+}
+_JOINT_SHAPES = {(24, 3): 24, (72,): 24, (22, 3): 22, (66,): 22}
+
+
+def read_motion(path: str | Path, *, fps: float | None = None) -> Motion:
+    """Read one motion file; formats are listed in the module.
+
+    Args:
+        path: The file, known by its suffix.
+        fps: Frame rate of files that do not state one. ``.npz`` and ``.bvh`` state theirs; for the published column
+            formats it replaces the customary 30; for bare joints it is needed.
+
+    Returns:
+        The motion in metres, y up, at the file's own frame rate.
+
+    Raises:
+        MediaError: the file cannot be used; the reason is one of `MOTION_REASONS`.
+    """
+    path = Path(path)
+    if fps is not None:
+        _check_fps(fps)
+    suffix = path.suffix.lower()
+    if suffix in PICKLE_SUFFIXES:
+        check_file(path)
+        raise MediaError("pickle not allowed", _PICKLE)
+    if suffix == ".npz":
+        return check_motion(_read_ours(path))
+    if suffix == ".npy":
+        return check_motion(_read_columns(read_npy(path, _check_shape), fps))
+    if suffix == ".bvh":
+        from macebench.motion.bvh import read_bvh
+        from macebench.motion.retarget import retarget
+
+        check_file(path)
+        return check_motion(retarget(read_bvh(path)))
+    raise MediaError("not a motion file", f"suffix {path.suffix!r}; known are {', '.join(MOTION_SUFFIXES)}")
+
+
+def write_motion(path: str | Path, motion: Motion) -> None:
+    """Write our ``.npz`` (see the module); equal motions give equal bytes.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+        ValueError: the suffix is not ``.npz``.
+    """
+    if Path(path).suffix != ".npz":
+        raise ValueError(f"{path}: a motion is written as .npz")
+    values = {"joints": motion.joints, "root": motion.root, "rotations": motion.rotations}
+    arrays = {name: value for name, value in values.items() if value is not None}
+    write_npz(Path(path), {**arrays, "fps": np.array(motion.fps, dtype=np.float64)})
+
+
+def motion_from_rotations(
+    matrices: FloatArray, root: FloatArray, fps: float, *, up: str = "y", joints: FloatArray | None = None
+) -> Motion:
+    """A motion from local rotations.
+
+    Args:
+        matrices: (T, J, 3, 3) with J = 22, 24 or 52 (SMPL-H); see the module for what becomes of the hands.
+        root: (T, 3) metres, position of the root joint.
+        fps: Frames a second.
+        up: "y" or "z"; a z-up source is turned.
+        joints: (T, 24, 3) metres in the frame of the source, or None for forward kinematics.
+    """
+    local = np.array(np.broadcast_to(np.eye(3), (len(matrices), N_JOINTS, 3, 3)))
+    kept = N_JOINTS if matrices.shape[1] == N_JOINTS else 22
+    local[:, :kept] = matrices[:, :kept]
+    if up == "z":
+        root = turn_up_z_to_y(root)
+        joints = None if joints is None else turn_up_z_to_y(joints)
+        local[:, 0] = turn_up_z_to_y(np.swapaxes(local[:, 0], -1, -2)).swapaxes(-1, -2)
+    if joints is None:
+        joints = forward_kinematics(local, root)
+    return Motion(fps, joints, matrix_to_axis_angle(local), root)
+
+
+def motion_from_joints(joints: FloatArray, fps: float, *, up: str = "y") -> Motion:
+    """A motion from positions alone: (T, 24, 3) metres, or (T, 22, 3) without hands; a z-up source is turned."""
+    points = turn_up_z_to_y(joints) if up == "z" else np.asarray(joints, dtype=np.float64)
+    return Motion(fps, add_hands(points) if points.shape[1] == 22 else points)
+
+
+def add_hands(joints: FloatArray) -> FloatArray:
+    """(T, 24, 3) of (T, 22, 3): hands on the line from elbow to wrist, SMPL's hand length behind the wrist."""
+    elbows, wrists = joints[:, 18:20], joints[:, 20:22]
+    along = wrists - elbows
+    length = np.linalg.norm(along, axis=-1, keepdims=True)
+    reach = np.linalg.norm(SMPL_OFFSETS_M[22:24], axis=-1)[:, None]
+    hands = wrists + reach * along / np.maximum(length, 1e-9)
+    return np.concatenate([joints, hands], axis=1)
+
+
+def check_motion(motion: Motion) -> Motion:
+    """The motion itself when it is finite, not empty and within the limits of this module.
+
+    Raises:
+        MediaError: ``wrong shape``, ``frame rate not allowed``, ``too long``, ``values not finite`` or
+            ``values out of range``.
+    """
+    _check_fps(motion.fps)
+    _check_length(len(motion))
+    if motion.duration_s > MAX_SECONDS:
+        raise MediaError("too long", f"{motion.duration_s:.0f} s, allowed are {MAX_SECONDS:.0f} s")
+    for name in ("joints", "rotations", "root"):
+        values = getattr(motion, name)
+        if values is None:
+            continue
+        limit = MAX_RADIANS if name == "rotations" else MAX_METRES
+        largest = float(np.abs(values).max())
+        if not math.isfinite(largest):
+            frame = int(np.argmax(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
+            raise MediaError("values not finite", f"{name}, frame {frame}")
+        if largest > limit:
+            raise MediaError("values out of range", f"{name} up to {largest:.3g}, allowed is {limit:.0e}")
+    return motion
+
+
+def orientation_note(motion: Motion) -> str | None:
+    """A sentence for the user when the body does not look upright with y up, else None. Nothing is changed.
+
+    The mean direction from the ankles to the head is compared with y: a dancer who lies is rare, a z-up file read as
+    y-up is not.
+    """
+    body = motion.joints[:, 15] - motion.joints[:, 7:9].mean(axis=1)
+    mean = body.mean(axis=0)
+    length = float(np.linalg.norm(mean))
+    if length < 1e-6 or mean[1] / length >= _UP_COSINE:
+        return None
+    axis = int(np.argmax(np.abs(mean)))
+    sign = "-" if mean[axis] < 0 else ""
+    return f"the body points along {sign}{'xyz'[axis]}, not along y: is the source's up axis right?"
+
+
+def _check_fps(fps: float) -> None:
+    if not 0 < fps <= MAX_FPS:
+        raise MediaError("frame rate not allowed", f"{fps} frames a second, allowed is up to {MAX_FPS:.0f}")
+
+
+def _check_length(frames: int) -> None:
+    if frames < 1:
+        raise MediaError("wrong shape", "no frames")
+    if frames > MAX_FRAMES:
+        raise MediaError("too long", f"{frames} frames, allowed are {MAX_FRAMES}")
+
+
+def _check_shape(shape: tuple[int, ...]) -> None:
+    """Refuse an array that is in none of the known forms."""
+    rest = shape[1:]
+    if len(shape) < 2 or (rest not in _JOINT_SHAPES and not (len(rest) == 1 and rest[0] in _LAYOUTS)):
+        known = "T x 315, 319, 135, 139, 151, 72, 66, 24 x 3 or 22 x 3"
+        raise MediaError("wrong shape", f"{shape}, expected {known}")
+    _check_length(shape[0])
+
+
+def _check_finite(values: Array, name: str) -> None:
+    if not np.isfinite(values).all():
+        raise MediaError("values not finite", name)
+
+
+def _read_columns(values: FloatArray, fps: float | None) -> Motion:
+    _check_finite(values, "motion array")
+    n_joints = _JOINT_SHAPES.get(values.shape[1:])
+    if n_joints is not None:
+        if fps is None:
+            raise MediaError("no frame rate", _NO_RATE)
+        return motion_from_joints(values.reshape(len(values), n_joints, 3), fps)
+    layout = _LAYOUTS[values.shape[1]]
+    root = values[:, layout.n_contacts : layout.n_contacts + 3]
+    six = values[:, layout.n_contacts + 3 :].reshape(len(values), layout.n_joints, 6)
+    body = six[:, : N_JOINTS if layout.n_joints == N_JOINTS else 22]
+    try:
+        matrices = rotation_6d_to_matrix(body)
+    except ValueError as error:
+        raise MediaError("not a rotation", str(error)) from error
+    return motion_from_rotations(matrices, root, fps or layout.fps, up=layout.up)
+
+
+def _check_member(name: str, shape: tuple[int, ...]) -> None:
+    if name in ("fps", "up"):
+        good = shape in ((), (1,))
+    else:
+        good = len(shape) >= 2 and shape[1:] == ((3,) if name == "root" else (N_JOINTS, 3))
+    if not good:
+        raise MediaError("wrong shape", f"{name} {shape}")
+    if name not in ("fps", "up"):
+        _check_length(shape[0])
+
+
+def _read_ours(path: Path) -> Motion:
+    found = read_npz(path, _NPZ_NAMES, _check_member)
+    joints, rotations, root = (found.get(name) for name in ("joints", "rotations", "root"))
+    if "fps" not in found:
+        raise MediaError("no frame rate", "the archive holds no fps")
+    for name, values in (("joints", joints), ("rotations", rotations), ("root", root), ("fps", found["fps"])):
+        if values is not None and values.dtype.kind != "f":
+            raise MediaError("wrong shape", f"{name} holds {values.dtype}")
+        if values is not None:
+            _check_finite(values, name)
+    if len({len(values) for values in (joints, rotations, root) if values is not None}) > 1:
+        raise MediaError("wrong shape", "joints, rotations and root differ in length")
+    fps = float(found["fps"].reshape(-1)[0])
+    _check_fps(fps)
+    return _assemble(joints, rotations, root, fps, _up_of(found.get("up")))
+
+
+def _up_of(value: Array | None) -> str:
+    up = "y" if value is None else str(value.reshape(-1)[0])
+    if up not in ("y", "z"):
+        raise MediaError("up axis not known", f"up is {up[:20]!r}, allowed are y and z")
+    return up
+
+
+def _assemble(
+    joints: FloatArray | None, rotations: FloatArray | None, root: FloatArray | None, fps: float, up: str
+) -> Motion:
+    """What our file says, as it is; nothing is computed that the file holds."""
+    if up == "z":
+        joints, root = (None if values is None else turn_up_z_to_y(values) for values in (joints, root))
+        rotations = None if rotations is None else _turn_root(rotations)
+    if joints is None:
+        if rotations is None or root is None:
+            raise MediaError("not a motion file", "the archive holds neither joints nor rotations with root")
+        joints = forward_kinematics(rotations, root)
+    return Motion(fps, joints, rotations, root)
+
+
+def _turn_root(rotations: FloatArray) -> FloatArray:
+    """Local axis-angle (T, 24, 3) of a z-up source with the root's turned to y up."""
+    root = axis_angle_to_matrix(rotations[:, 0])
+    turned = turn_up_z_to_y(np.swapaxes(root, -1, -2)).swapaxes(-1, -2)
+    return np.concatenate([matrix_to_axis_angle(turned)[:, None], rotations[:, 1:]], axis=1)
