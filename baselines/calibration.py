@@ -1,22 +1,23 @@
 """Calibration models: known changes of ground truth whose place on the board is known beforehand.
 
-They act on pose tracks, beat times and frame statistics that are already there; nothing is decoded or
-estimated again. A metric that ranks them wrongly is not measuring dance.
+They act on pose tracks, 3-D motions, beat times and frame statistics that are already there; nothing is decoded or
+estimated again. A metric that ranks them wrongly is not measuring dance. Most are a degradation of
+`macebench.baselines.degradations` at one strength. Each touches as few clips of the set as it can.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-
+from macebench.baselines.degradations import DEGRADATIONS, hold_middle
 from macebench.registry import model
-from macebench.types import Beats, Evidence, FloatArray, Missing, ModelCard, PoseTrack
+from macebench.types import Evidence, Missing, ModelCard, Motion
 
-NO_PICTURE = "calibration has no picture"
 JITTER_SHARE = 0.01
-_FRAME_DIFFERENCE = "frame_difference"
+LOOPS_PER_S = 0.5
+SKATE_M_S = 0.4
+SWAP_SHARE = 0.3
+NO_IDENTITY = "identities swap in video only"
 
 
 def _card(name: str, summary: str) -> ModelCard:
@@ -42,17 +43,7 @@ class RandomMusic:
 
     def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
         """The clip with the beats of the next clip (half the set away) that has other music."""
-        own = evidence[index]
-        count = len(evidence)
-        for step in range(count):
-            other = evidence[(index + max(count // 2, 1) + step) % count]
-            if isinstance(other.music, Beats) and _music_id(other) != _music_id(own):
-                return own.replace(music=other.music)
-        return own.replace(music=Missing("no other music in the set"))
-
-
-def _music_id(evidence: Evidence) -> str:
-    return evidence.clip.music_sha256 or evidence.clip.sha256
+        return DEGRADATIONS["wrong-music"].apply(evidence, index, 1.0)
 
 
 @model("time-shifted")
@@ -63,16 +54,7 @@ class TimeShifted:
 
     def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
         """The clip with beats moved by half of their median distance."""
-        own = evidence[index]
-        if isinstance(own.music, Missing):
-            return own
-        beats = own.music.times_s
-        if len(beats) < 2:
-            return own.replace(music=Missing("no music beats"))
-        half = float(np.median(np.diff(beats))) / 2
-        moved = np.concatenate([beats[:1] - half, beats + half])
-        kept = moved[(moved >= 0) & (moved <= own.music.duration_s)]
-        return own.replace(music=Beats(kept, own.music.duration_s))
+        return DEGRADATIONS["time-shift"].apply(evidence, index, 0.5)
 
 
 @model("frozen")
@@ -83,42 +65,18 @@ class Frozen:
 
     def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
         """The clip with one pose and no change between frames."""
-        own = evidence[index]
-        frames = own.frames
-        if isinstance(frames, Mapping):
-            frames = {name: np.zeros_like(value) for name, value in frames.items() if name == _FRAME_DIFFERENCE}
-        if isinstance(own.pose, Missing):
-            return own.replace(frames=frames)
-        present = np.flatnonzero(own.pose.present)
-        if not len(present):
-            return own.replace(frames=frames)
-        held = present[np.argmin(np.abs(present - len(own.pose) // 2))]
-        indices = np.full(len(own.pose), held)
-        pose = own.pose.replace(keypoints=own.pose.keypoints[indices], confidence=own.pose.confidence[indices])
-        return own.replace(pose=pose, frames=frames)
+        return hold_middle(evidence[index])
 
 
 @model("jitter")
 class Jitter:
-    """White noise on every keypoint of every frame, 1 % of the dancer's height."""
+    """White noise on every joint of every frame, 1 % of the dancer's height."""
 
-    card = _card("jitter", "Real clips with keypoint noise of 1 % of the dancer's height.")
+    card = _card("jitter", "Real clips with noise of 1 % of the dancer's height on every joint.")
 
     def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
         """The clip with noise seeded by its own hash, so that adding a clip changes no other."""
-        own = evidence[index]
-        if isinstance(own.pose, Missing):
-            return own.replace(frames=Missing(NO_PICTURE))
-        rng = np.random.default_rng(zlib.crc32(own.clip.sha256.encode()))
-        noise = rng.normal(0.0, JITTER_SHARE * _height(own.pose), own.pose.keypoints.shape)
-        pose = own.pose.replace(keypoints=own.pose.keypoints + noise)
-        return own.replace(pose=pose, frames=Missing(NO_PICTURE))
-
-
-def _height(pose: PoseTrack) -> float:
-    """Median vertical extent of the visible keypoints in pixels."""
-    rows = pose.keypoints[pose.present][..., 1]
-    return float(np.median(np.nanmax(rows, axis=1) - np.nanmin(rows, axis=1))) if len(rows) else 0.0
+        return DEGRADATIONS["jitter"].apply(evidence, index, JITTER_SHARE)
 
 
 @model("half-speed")
@@ -128,31 +86,50 @@ class HalfSpeed:
     card = _card("half-speed", "The first half of each clip at half speed.")
 
     def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
-        """The clip slowed down on its own timestamps; pictures are repeated, poses interpolated."""
-        own = evidence[index]
-        frames = own.frames
-        if isinstance(frames, Mapping):
-            frames = {n: _repeat_every_frame(v) for n, v in frames.items() if n == _FRAME_DIFFERENCE}
-        if isinstance(own.pose, Missing):
-            return own.replace(frames=frames)
-        return own.replace(pose=_slow(own.pose), frames=frames)
+        """The clip slowed down on its own clock; pictures are repeated, poses interpolated."""
+        return DEGRADATIONS["half-speed"].apply(evidence, index, 0.5)
 
 
-def _repeat_every_frame(differences: FloatArray) -> FloatArray:
-    """Frame differences after every picture of the first half is shown twice."""
-    result = np.zeros_like(differences)
-    result[1::2] = differences[: len(result[1::2])]
-    return result
+@model("mirrored")
+class Mirrored:
+    """Every dance in a mirror: as good a dance as before, so no score should move beyond its noise."""
+
+    card = _card("mirrored", "Real clips in a mirror, left and right exchanged.")
+
+    def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
+        """The clip with left and right exchanged."""
+        return DEGRADATIONS["mirror"].apply(evidence, index, 1.0)
 
 
-def _slow(pose: PoseTrack) -> PoseTrack:
-    times = pose.times_s
-    asked = times[0] + (times - times[0]) / 2
-    right = np.clip(np.searchsorted(times, asked, side="right"), 1, len(times) - 1) if len(times) > 1 else None
-    if right is None:
-        return pose
-    left = right - 1
-    share = ((asked - times[left]) / (times[right] - times[left]))[:, None]
-    keypoints = pose.keypoints[left] * (1 - share[..., None]) + pose.keypoints[right] * share[..., None]
-    confidence = np.minimum(pose.confidence[left], pose.confidence[right])
-    return pose.replace(keypoints=keypoints, confidence=np.where(np.isfinite(keypoints).all(-1), confidence, 0))
+@model("two-second-loop")
+class TwoSecondLoop:
+    """The first two seconds of each clip, over and over."""
+
+    card = _card("two-second-loop", "The first two seconds of each clip, repeated with a cross-fade.")
+
+    def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
+        """The clip that starts again every two seconds."""
+        return DEGRADATIONS["two-second-loop"].apply(evidence, index, LOOPS_PER_S)
+
+
+@model("foot-skate")
+class FootSkate:
+    """The whole body glides at 0.4 m/s, and planted feet with it."""
+
+    card = _card("foot-skate", "Real clips whose dancer glides over the floor at 0.4 m/s.")
+
+    def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
+        """The clip with a body that glides on a circle."""
+        return DEGRADATIONS["foot-skate"].apply(evidence, index, SKATE_M_S)
+
+
+@model("identity-swap")
+class IdentitySwap:
+    """The tracker follows another clip's dancer for 30 % of the time."""
+
+    card = _card("identity-swap", "Real clips whose track jumps to another dancer for 30 % of the time.")
+
+    def transform(self, evidence: Sequence[Evidence], index: int) -> Evidence:
+        """The clip with jumps in its pose track; a motion in space has no tracker, so it is missing."""
+        changed = DEGRADATIONS["identity-swap"].apply(evidence, index, SWAP_SHARE)
+        return changed.replace(motion=Missing(NO_IDENTITY)) if isinstance(changed.motion, Motion) else changed

@@ -5,15 +5,16 @@ all joints is taken away, so that neither a moving camera nor a statue that slid
 vectors, are then smoothed over time by a Gaussian of 0.1 s, which takes the tremble of a pose estimator away and
 leaves what lasts a tenth of a second or more.
 
-- ``frozen_share``: share of the time steps in which the mean over joints of that speed is below 0.1 m/s in space, or
-  0.2 torso lengths a second in the picture (a torso is about half a metre).
+- ``frozen_share``: share of the time steps in which the mean over joints of that speed is below 0.07 m/s in space, or
+  0.14 torso lengths a second in the picture (a torso is about half a metre).
 - ``motion_energy``: mean over time and joints of the squared speed, (m/s)^2 or (torso lengths/s)^2.
 - ``pose_visibility`` (2-D): share of all keypoints of all frames whose confidence reaches the protocol's.
 
-Noise: a statue with independent noise of 1 cm a coordinate at 30 frames a second stays frozen (it trembles at 0.68
-m/s from frame to frame, and at 0.04 m/s after smoothing); noise of 3 cm does not, because a viewer sees it move. The
-smoothing halves the speed of a movement that repeats twice a second; a real dance stays far above the threshold. The
-first and the last 0.1 s are not counted when there is more: there the smoothing has only one side.
+Noise: a statue with independent noise of 1 cm a coordinate stays frozen at 15 to 60 frames a second (at 30 it
+trembles at 0.68 m/s from frame to frame, and at 0.04 m/s, 0.06 at most, after smoothing); noise of 3 cm does not,
+because a viewer sees it move. The smoothing halves the speed of a movement that repeats twice a second; half of the
+time steps of real dances are still above 0.5 m/s. The first and the last 0.1 s are not counted when there is more:
+there the smoothing has only one side.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from macebench.skeleton import COCO17, COCO25
 from macebench.types import Evidence, FloatArray
 
 SMOOTHING_S = 0.1
-STILL_M_S = 0.1
-STILL_TORSOS_S = 0.2
+STILL_M_S = 0.07
+STILL_TORSOS_S = 0.14
 NO_TORSO = "the torso is never visible"
 _TORSO = ("lshoulder", "rshoulder", "lhip", "rhip")
 

@@ -4,23 +4,26 @@ Foot skating ratio, FSR (Li et al., "Lodge", 2024; li-ronghui/LODGE, `foot_skati
 is on the ground, the share in which it slides. A foot is on the ground where its ankle is at most 8 cm and its toe at
 most 5 cm above the ground.
 
-- ``lodge``: the ground is the toes' height in frame 0 (their mean when they differ by less than 2 cm, else the lower).
-  A foot slides when ``|mean(v_x, v_z)|`` of ankle or toe is above 1 cm a frame. Defects: the mean of the two
+- ``lodge``: the ground is the toes' height in frame 0 (their mean when they differ by less than 2 cm, else the
+  lower). A foot slides when ``|mean(v_x, v_z)|`` of ankle or toe is above 1 cm a frame. Defects: the mean of the two
   components is blind to slides along a diagonal, a limit per frame depends on the frame rate, the last frame cannot
   slide, one frame decides on the ground, and a foot without contact makes the whole set NaN.
 - ``fixed``: the ground is the median over frames of the lower toe: fitted bodies dip by centimetres, so a lower
   percentile leaves no contact at all in most real clips. A foot slides when the horizontal speed of ankle or toe is
-  above 0.3 m/s, which is 1 cm a frame at 30 frames a second. Steps between frames are counted, and both ends of a
-  step must be on the ground.
+  above 0.3 m/s, which is 1 cm a frame at 30 frames a second. Steps of 1/30 s are counted, one from each frame, and
+  both ends of a step must be on the ground.
 
-Physical foot contact score, PFC (Tseng et al., "EDGE", CVPR 2023; Stanford-TML/EDGE, `eval/eval_pfc.py`): the mean over
-time of (slower of left ankle and toe) times (slower of right ankle and toe) times the root's acceleration, which counts
-upwards only and is divided by its maximum in the clip; times 10,000. Lower is more plausible; a body that never
-accelerates has 0.
+Physical foot contact score, PFC (Tseng et al., "EDGE", CVPR 2023; Stanford-TML/EDGE, `eval/eval_pfc.py`): the mean
+over time of (slower of left ankle and toe) times (slower of right ankle and toe) times the root's acceleration, which
+counts upwards only and is divided by its maximum in the clip; times 10,000. Lower is more plausible; a body that
+never accelerates has 0.
 
 - ``edge``: foot speeds are metres a frame, so half the frame rate is four times the score.
 - ``mace3d``: AMAP-ML/MACE-Dance takes axis 2 as up on joints that are y up.
-- ``fixed``: foot speeds are m/s, brought to the scale of EDGE's 30 frames a second.
+- ``fixed``: as ``edge`` at 30 frames a second; at other rates speeds and accelerations are still taken over 1/30 s.
+
+Speeds of the ``fixed`` variants are taken over 1/30 s at any frame rate, with positions between frames interpolated.
+Over one frame instead, the same feet at twice the rate slide more: tremble and the beginning of a step weigh more.
 
 Foot contact error (ours; no public code): how far the feet are from a plausible ground. See `foot_contact_error`.
 """
@@ -44,8 +47,9 @@ ANKLE_HEIGHT_M, TOE_HEIGHT_M = 0.08, 0.05
 LEVEL_TOES_M = 0.02
 SLIDE_M_A_FRAME = 0.01
 SLIDE_M_S = 0.3
-EDGE_RATE = 30.0
+STEP_S = 1.0 / 30.0
 PFC_SCALE = 10_000.0
+HIGH_SHARE = 0.95
 
 # (ankle, toe) of each side
 _FEET = tuple(
@@ -148,15 +152,20 @@ def physical_foot_contact(joints: FloatArray, *, fps: float, variant: str = "fix
     """
     points = _check(joints, fps, variant, PFC_VARIANTS, frames=3)
     up = 2 if variant == "mace3d" else _UP
-    acceleration = np.diff(points[:, 0], n=2, axis=0)
+    lag = _lag(points, fps, steps=2) if variant == "fixed" else 1.0
+    after = _later(points, lag)
+    step = after - points[: len(after)]
+    second = _later(step, lag)
+    acceleration = second[:, 0] - step[: len(second), 0]
     acceleration[:, up] = np.maximum(acceleration[:, up], 0.0)
     size = np.linalg.norm(acceleration, axis=1)
     if not size.max() > 0:
         return 0.0
+    weight = _share_of_high(size) if variant == "fixed" else size / size.max()
     ground = [axis for axis in range(3) if axis != up]
-    left, right = (_speed(points[1:], pair, ground).min(axis=1) for pair in _FEET)
-    score = float(np.mean(left * right * (size / size.max()))) * PFC_SCALE
-    return score * (fps / EDGE_RATE) ** 2 if variant == "fixed" else score
+    left, right = (_length(second, pair, ground).min(axis=1) for pair in _FEET)
+    score = float(np.mean(left * right * weight)) * PFC_SCALE
+    return score * (STEP_S * fps / lag) ** 2 if variant == "fixed" else score
 
 
 def foot_contact_error(joints: FloatArray, *, fps: float, ground_m: float | None = None) -> FootContactError:
@@ -187,6 +196,12 @@ def foot_contact_error(joints: FloatArray, *, fps: float, ground_m: float | None
     )
 
 
+def _share_of_high(size: FloatArray) -> FloatArray:
+    """(N,) sizes as shares of their 95th percentile, at most 1; of their maximum where that percentile is 0."""
+    high = float(np.quantile(size, HIGH_SHARE))
+    return np.asarray(np.minimum(size / (high if high > 0 else size.max()), 1.0))
+
+
 def _lodge_contacts(joints: FloatArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """(T, 2) on the ground, and (T, 2) sliding, left and right, as LODGE decides."""
     first, second = (joints[0, toe, _UP] for _, toe in _FEET)
@@ -205,15 +220,31 @@ def _touching(joints: FloatArray, ground: float) -> NDArray[np.bool_]:
 
 
 def _ground_steps(joints: FloatArray, fps: float, ground: float) -> tuple[NDArray[np.bool_], FloatArray]:
-    """(T - 1, 2) steps that begin and end on the ground; (T - 1, 2, 2) speed of ankle and toe of each side in m/s."""
-    touching = _touching(joints, ground)
-    speed = np.stack([_speed(joints, pair, _HORIZONTAL) for pair in _FEET], axis=1) * fps
-    return touching[1:] & touching[:-1], speed
+    """(N, 2) steps that begin and end on the ground; (N, 2, 2) speed of ankle and toe of each side in m/s."""
+    lag = _lag(joints, fps, steps=1)
+    after = _later(joints, lag)
+    before = joints[: len(after)]
+    speed = np.stack([_length(after - before, pair, _HORIZONTAL) for pair in _FEET], axis=1) * (fps / lag)
+    return _touching(before, ground) & _touching(after, ground), speed
 
 
-def _speed(joints: FloatArray, pair: tuple[int, int], axes: list[int]) -> FloatArray:
-    """(T - 1, 2) metres a frame of two joints along two axes."""
-    step = np.diff(joints[:, list(pair)][..., axes], axis=0)
+def _lag(joints: FloatArray, fps: float, *, steps: int) -> float:
+    """Frames in a step, less where the clip does not hold `steps` of them."""
+    return float(min(STEP_S * fps, (len(joints) - 1) // steps))
+
+
+def _later(values: FloatArray, lag: float) -> FloatArray:
+    """(T - ceil(lag), ...) values `lag` frames later, interpolated."""
+    whole = round(lag) if abs(lag - round(lag)) < 1e-9 else math.floor(lag)
+    rest = max(lag - whole, 0.0)
+    if rest < 1e-9:
+        return values[whole:]
+    return np.asarray((1.0 - rest) * values[whole:-1] + rest * values[whole + 1 :])
+
+
+def _length(steps: FloatArray, pair: tuple[int, int], axes: list[int]) -> FloatArray:
+    """(N, 2) length of the steps of two joints along two axes of (N, 24, 3)."""
+    step = steps[:, list(pair)][..., axes]
     return np.asarray(np.hypot(step[..., 0], step[..., 1]))
 
 

@@ -1,0 +1,126 @@
+"""The rows of a section: models, calibration models and the reference set itself, with intervals and activity.
+
+Intervals are of means over clips: a clustered bootstrap (`macebench.metrics.statistics.bootstrap_mean`), in which all
+clips of one piece of music are drawn together. Clips whose music has no file of its own are grouped by their own
+file, so that the windows of one motion stay together. They are computed from ``clips.parquet`` whenever the page
+is written and stored nowhere. Scores of whole sets have none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from macebench.aggregate import aggregate
+from macebench.protocol import Protocol
+from macebench.registry import Metric
+from macebench.report.activity import FROZEN_SHARE, MOTION_ENERGY, barely_moves, describe
+from macebench.report.model import RowKind, RowView
+from macebench.report.numbers import incomplete
+from macebench.results import Entry, ScoreRecord
+from macebench.tables import value_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from macebench.metrics.statistics import Interval
+
+TRUTH = "ground truth"
+SEED = 0
+
+
+def model_rows(entries: Iterable[Entry], model: str, clips: pd.DataFrame) -> list[RowView]:
+    """A row for each entry; `model` is the evaluated one, `clips` the run's rows under this protocol."""
+
+    def kind(entry: Entry) -> RowKind:
+        if entry.model.name == model:
+            return "evaluated"
+        return "calibration" if entry.model.kind == "calibration" else "other"
+
+    return [_row(entry, kind(entry), entry.model.name, clips) for entry in entries]
+
+
+def against_rows(entries: Iterable[Entry], model: str, name: str, clips: pd.DataFrame | None) -> list[RowView]:
+    """The evaluated model of another run called `name`; without its per-clip table there are no intervals."""
+    return [_row(entry, "against", f"{model} in {name}", clips) for entry in entries if entry.model.name == model]
+
+
+def _row(entry: Entry, kind: RowKind, name: str, clips: pd.DataFrame | None) -> RowView:
+    scores = {score.name: score for score in entry.scores}
+    found: dict[str, Interval] = {}
+    if clips is not None:
+        found = intervals(clips[(clips["role"] == "generated") & (clips["model"] == entry.model.name)], scores)
+    return RowView(name, kind, entry.model.summary, entry.n_clips, scores, incomplete(entry), found)
+
+
+def reference_row(reference: pd.DataFrame, protocol: Protocol, metrics: Sequence[Metric]) -> list[RowView]:
+    """The reference set's own values: of all clip metrics, and of sets where they are the aim. Empty without any."""
+    wanted = [
+        metric
+        for metric in metrics
+        if metric.feature is None or any(column.better == "reference" for column in metric.columns)
+    ]
+    scores = aggregate(reference, reference, protocol, wanted) if len(reference) else []
+    sets = {column.name for metric in metrics if metric.feature is not None for column in metric.columns}
+    kept = [score for score in scores if score.better == "reference" or score.name not in sets]
+    records = {score.name: ScoreRecord.of(score) for score in kept}
+    if not records:
+        return []
+    return [RowView(TRUTH, "reference", "The reference set's own values: the aim of ≈ columns.", len(reference),
+                    records, intervals=intervals(reference, records))]  # fmt: skip
+
+
+def aims_of(entries: Iterable[Entry], reference: Iterable[RowView]) -> dict[str, float]:
+    """The reference set's own value of each column that aims at it: as stored, else as computed now."""
+    computed = {
+        name: row.value(name) for row in reference for name, record in row.scores.items() if record.better == "reference"
+    }  # fmt: skip
+    stored = {item.name: item.reference for entry in entries for item in entry.scores if item.reference is not None}
+    return computed | stored
+
+
+def intervals(rows: pd.DataFrame, columns: Iterable[str]) -> dict[str, Interval]:
+    """95 % intervals of the means of the value columns among `columns` that vary over at least two clusters."""
+    from macebench.metrics.statistics import bootstrap_mean
+
+    known = set(value_columns(rows))
+    clusters = np.array(
+        [
+            str(music or own or clip)
+            for music, own, clip in zip(rows["music_sha256"], rows["sha256"], rows["clip_id"], strict=True)
+        ],
+        dtype=object,
+    )
+    found = {}
+    for name in columns:
+        values = rows[name].to_numpy(dtype=np.float64) if name in known else np.empty(0)
+        finite = np.isfinite(values)
+        if finite.any() and len(set(clusters[finite])) > 1:
+            found[name] = bootstrap_mean(values[finite], clusters=list(clusters[finite]), seed=SEED)
+    return found
+
+
+def with_activity(rows: Iterable[RowView], truth: Iterable[RowView]) -> list[RowView]:
+    """The rows, those marked that barely move beside the reference set's row."""
+    aims = next(iter(truth), None)
+    return [replace(row, still=_still(row, aims)) if aims is not None else row for row in rows]
+
+
+def _still(row: RowView, truth: RowView) -> str:
+    share, aim = row.value(FROZEN_SHARE), truth.value(FROZEN_SHARE)
+    if row.kind == "reference" or not barely_moves(share, aim):
+        return ""
+    return describe(share, aim, row.value(MOTION_ENERGY), truth.value(MOTION_ENERGY))
+
+
+def best_costs(costs: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The smallest finite cost of each column; NaN when fewer than two rows have one."""
+    best = {}
+    for name, values in costs.items():
+        finite = [value for value in values if math.isfinite(value)]
+        best[name] = min(finite) if len(finite) > 1 else math.nan
+    return best
