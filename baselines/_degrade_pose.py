@@ -108,7 +108,7 @@ def dropped(pose: PoseTrack, lost: Array) -> PoseTrack:
 
 
 def swapped(pose: PoseTrack, other: PoseTrack, where: Array) -> PoseTrack:
-    """At the frames (T,) `where` the dancer of `other`, at the same number of the frame (from its start again if short)."""
+    """At the frames (T,) `where` the dancer of `other` at the same number of the frame; a short one starts again."""
     frames = np.arange(len(pose)) % max(len(other), 1)
     keypoints = np.where(where[:, None, None], other.keypoints[frames], pose.keypoints)
     confidence = np.where(where[:, None], other.confidence[frames], pose.confidence)

@@ -6,8 +6,8 @@ missing with the reason `NO_PICTURE`.
 
 - It is deterministic: noise is seeded by the clip's own hash, so that adding a clip changes no other.
 - It uses the same noise at every strength, scaled: a stronger one is more of the same.
-- It touches the clip itself and, where it needs another dancer or other music, one more: the next clip, half the set away,
-  that has what is asked for.
+- It touches the clip itself and, where it needs another dancer or other music, one more: the next clip, half the set
+  away, that has what is asked for.
 
 | name | what happens | strength |
 |---|---|---|
@@ -25,8 +25,8 @@ missing with the reason `NO_PICTURE`.
 | identity-swap | the tracker jumps to another clip's dancer every 2 s (2-D only) | share of the time on the other one |
 
 In 2-D a dropped joint is missing; a motion in space knows no missing joint, so there it stays where it was. A pixel
-is worth as many metres as the dancer's torso says (half a metre); of the circle of foot-skate the picture shows the part
-along x. Mirroring is a matter of the whole clip, so its strength is a share of clips: a clip is mirrored when the
+is worth as many metres as the dancer's torso says (half a metre); of the circle of foot-skate the picture shows the
+part along x. Mirroring is a matter of the whole clip, so its strength is a share of clips: a clip is mirrored when the
 number that its hash draws in [0, 1) is below the strength.
 """
 
@@ -94,6 +94,11 @@ def _others(evidence: Sequence[Evidence], index: int) -> list[int]:
     return [(index + max(count // 2, 1) + step) % count for step in range(count)]
 
 
+def _without_picture(own: Evidence) -> Evidence:
+    """The clip without frame statistics: what its picture would be is not known."""
+    return own.replace(frames=Missing(NO_PICTURE)) if isinstance(own.frames, Mapping) else own
+
+
 def _jitter(evidence: Sequence[Evidence], index: int, strength: float) -> Evidence:
     own = evidence[index]
     seed = zlib.crc32(own.clip.sha256.encode())
@@ -101,7 +106,7 @@ def _jitter(evidence: Sequence[Evidence], index: int, strength: float) -> Eviden
         own = own.replace(pose=in_picture.jittered(own.pose, strength, np.random.default_rng(seed)))
     if isinstance(own.motion, Motion):
         own = own.replace(motion=in_space.jittered(own.motion, strength, np.random.default_rng(seed)))
-    return own.replace(frames=Missing(NO_PICTURE))
+    return _without_picture(own)
 
 
 def _freeze(evidence: Sequence[Evidence], index: int, strength: float) -> Evidence:
@@ -152,7 +157,7 @@ def _foot_skate(evidence: Sequence[Evidence], index: int, strength: float) -> Ev
     if isinstance(own.motion, Motion):
         path = _circle(np.arange(len(own.motion)) / own.motion.fps, strength, phase)
         own = own.replace(motion=in_space.moved(own.motion, path))
-    return own.replace(frames=Missing(NO_PICTURE))
+    return _without_picture(own)
 
 
 def _circle(times_s: FloatArray, speed: float, phase: float) -> FloatArray:
@@ -178,10 +183,10 @@ def _time_shift(evidence: Sequence[Evidence], index: int, strength: float) -> Ev
 
 def _wrong_music(evidence: Sequence[Evidence], index: int, strength: float) -> Evidence:
     own = evidence[index]
-    for other in _others(evidence, index):
-        music = evidence[other].music
-        if isinstance(music, Beats) and _music_id(evidence[other]) != _music_id(own):
-            return own.replace(music=_from_then_on(own.music, music, strength))
+    for place in _others(evidence, index):
+        other = evidence[place]
+        if isinstance(other.music, Beats) and _music_id(other) != _music_id(own):
+            return own.replace(music=_from_then_on(own.music, other.music, strength))
     return own.replace(music=Missing(NO_OTHER_MUSIC))
 
 
@@ -235,7 +240,7 @@ def _loop(evidence: Sequence[Evidence], index: int, strength: float) -> Evidence
     if isinstance(own.motion, Motion) and len(own.motion):
         plan = _again(len(own.motion), own.motion.fps, 1.0 / strength)
         own = own.replace(motion=in_space.blended(own.motion, *plan))
-    return own.replace(frames=Missing(NO_PICTURE))
+    return _without_picture(own)
 
 
 def _again(count: int, fps: float, length_s: float) -> tuple[Array, Array, FloatArray]:
@@ -257,7 +262,7 @@ def _scale(evidence: Sequence[Evidence], index: int, strength: float) -> Evidenc
         own = own.replace(pose=in_picture.scaled(own.pose, 1.0 + strength))
     if isinstance(own.motion, Motion):
         own = own.replace(motion=in_space.scaled(own.motion, 1.0 + strength))
-    return own.replace(frames=Missing(NO_PICTURE))
+    return _without_picture(own)
 
 
 def _translation(evidence: Sequence[Evidence], index: int, strength: float) -> Evidence:
@@ -266,7 +271,7 @@ def _translation(evidence: Sequence[Evidence], index: int, strength: float) -> E
         own = own.replace(pose=in_picture.moved(own.pose, np.asarray(strength)))
     if isinstance(own.motion, Motion):
         own = own.replace(motion=in_space.moved(own.motion, np.array([strength, 0.0, 0.0])))
-    return own.replace(frames=Missing(NO_PICTURE))
+    return _without_picture(own)
 
 
 def _dropped_joints(evidence: Sequence[Evidence], index: int, strength: float) -> Evidence:
@@ -283,7 +288,7 @@ def _dropped_joints(evidence: Sequence[Evidence], index: int, strength: float) -
 
 
 def _gaps(times_s: FloatArray, share: float, every_s: float, columns: int, rng: np.random.Generator) -> Array:
-    """(T, columns) true in one gap of `share` of each `every_s` seconds; a larger share holds the smaller one's gaps."""
+    """(T, columns) true in one gap of `share` of each `every_s` seconds; a larger share keeps the smaller's gaps."""
     place = (times_s - times_s[0]) / every_s
     slot = np.floor(place).astype(np.intp)
     start = rng.random((int(slot[-1]) + 1, columns))[slot] * (1.0 - share)

@@ -7,8 +7,9 @@ protocol of every row as ``<hash>.json``, so that a difference of two hashes can
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from macebench.leaderboards.schema import COST, ScoreRow, as_float, read_board, 
 from macebench.leaderboards.verify import Finding, check_rows, parse_stored, rows_of, same, verify
 from macebench.protocol import Protocol
 from macebench.registry import unknown
+from macebench.report.groups import error_column
 from macebench.results import RunResult
 from macebench.store import write_text
 
@@ -227,7 +229,7 @@ def show(board: Path, width: int = 100) -> list[Table]:
         heads = heading({name: " ≈" if name in aims else "" for row in rows for name in row.scores})
         title = f"{rows[0].protocol}  {digest}  reference {rows[0].reference} (n {rows[0].n_reference})"
         title += f"  pose {rows[0].pose_backend}" if rows[0].pose_backend else ""
-        lines = [_line(row, heads) for row in rows]
+        lines = [_line(row, heads, aims) for row in rows]
         tables += score_tables(title, [*lines, *_truth(aims)], heads, width)
     return tables
 
@@ -244,16 +246,19 @@ def _truth(aims: Mapping[str, float]) -> list[Line]:
     return [truth_line(aims)] if aims else []
 
 
-def _line(row: ScoreRow, heads: Mapping[str, str]) -> Line:
-    from macebench.report.console import Line, cell_text
+def _line(row: ScoreRow, heads: Iterable[str], aims: Mapping[str, float]) -> Line:
+    from macebench.report.activity import FROZEN_SHARE, barely_moves
+    from macebench.report.console import Line, cell_text, marked_still
 
-    retracted = row.status == "retracted"
-    name = f"{row.model} (retracted: {row.status_reason})" if retracted else row.model
-    style = "strike dim" if retracted else "dim" if row.kind == "calibration" else ""
+    name, style = row.model, "dim" if row.kind == "calibration" else ""
+    frozen = row.scores.get(FROZEN_SHARE)
+    if frozen is not None and barely_moves(as_float(frozen), aims.get(FROZEN_SHARE, math.nan)):
+        name = marked_still(name)
+    if row.status == "retracted":
+        name, style = f"{name} (retracted: {row.status_reason})", "strike dim"
     cells = {}
     for column in heads:
-        cell = row.scores.get(column)
+        cell, error = row.scores.get(column), row.scores.get(error_column(column))
         if cell is not None:
-            error = row.scores.get(f"{column}_se")
-            cells[column] = cell_text(as_float(cell), reference=cell.reference, error=error and error.value)
+            cells[column] = cell_text(as_float(cell), reference=aims.get(column), error=error.value if error else None)
     return Line(name, row.n_clips, row.n_incomplete, cells, style)

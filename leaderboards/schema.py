@@ -2,7 +2,8 @@
 
 Columns, in this order: what was scored (`LEADING`), then for each score ``<name>``, ``<name>.n`` and
 ``<name>.unscored`` (names sorted) and, where nearer to the ground truth is better, ``<name>.reference`` (the reference
-set's own value), then where it comes from (`TRAILING`). A value that does not exist is an empty cell. Numbers are written with the fewest digits that read back as the same float64.
+set's own value), then where it comes from (`TRAILING`). A value that does not exist is an empty cell. Numbers are
+written with the fewest digits that read back as the same float64.
 
 ``n_unscored`` counts values, summed over all scores: a clip that lacks three scores counts three times.
 ``n_incomplete`` counts clips: those that lack at least one value or feature.

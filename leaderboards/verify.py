@@ -23,7 +23,7 @@ from macebench.leaderboards.schema import VERSIONS, Cell, ScoreRow, as_float, re
 from macebench.media import file_sha256
 from macebench.protocol import Protocol
 from macebench.report.numbers import incomplete
-from macebench.results import CLIPS_FILE, TIMING_FILE, Entry, RunResult
+from macebench.results import CLIPS_FILE, TIMING_FILE, Entry, RunResult, split_piece
 from macebench.tables import read_clips
 from macebench.types import Clip, Score
 
@@ -131,8 +131,9 @@ def _check_row(row: ScoreRow, result: RunResult, clips: pd.DataFrame, sha256: st
     reference = mine[mine["role"] == "reference"]
     generated = mine[(mine["role"] == "generated") & (mine["model"] == row.model)]
     if protocol.reference is not None:
-        yield from differ("reference_sha256", row.reference_sha256, _reference_hash(reference))
-        yield from differ("n_reference", row.n_reference, len(reference))
+        files = _reference_files(reference, windows=protocol.sampling.window_frames is not None)
+        yield from differ("reference_sha256", row.reference_sha256, set_hash(files))
+        yield from differ("n_reference", row.n_reference, len(files))
     yield from differ("n_clips", row.n_clips, len(generated))
     if row.n_incomplete is not None:
         yield from differ("n_incomplete", row.n_incomplete, int((generated["reasons"] != "{}").sum()))
@@ -150,9 +151,14 @@ def parse_stored(stored: Mapping[str, Any] | None) -> Protocol | None:
         return None
 
 
-def _reference_hash(reference: pd.DataFrame) -> str:
-    pairs = zip(reference["sha256"], reference["music_sha256"], strict=True)
-    return set_hash([Clip("x", Path(), str(video), None, str(music)) for video, music in pairs])
+def _reference_files(reference: pd.DataFrame, *, windows: bool) -> list[Clip]:
+    """The files behind the reference rows; with `windows`, several rows are of one."""
+    columns = (reference[name] for name in ("clip_id", "sha256", "music_sha256"))
+    files = {
+        (split_piece(str(clip_id))[0] if windows else str(clip_id)): Clip("x", Path(), str(video), None, str(music))
+        for clip_id, video, music in zip(*columns, strict=True)
+    }
+    return list(files.values())
 
 
 def _check_scores(row: ScoreRow, scores: Mapping[str, Score]) -> Iterator[Finding]:

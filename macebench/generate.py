@@ -97,7 +97,7 @@ def generate(
             ``<clip_id>.json``.
         seed: The run's seed; each clip's own seed is derived from it and the clip's id, so that adding a clip
             changes no other.
-        as_motion: Keep the motion and render nothing.
+        as_motion: Keep the motion, with a copy of its music beside it, and render nothing.
         progress: Called after each file.
 
     Raises:
@@ -158,6 +158,8 @@ def clip_seed(seed: int, clip_id: str) -> int:
 
 def _generate_one(model: MotionModel | VideoModel, music: Path, target: Path, seed: int) -> None:
     if target.suffix == ".npz":
+        with atomic_write(target.with_suffix(music.suffix)) as temporary:
+            shutil.copyfile(music, temporary)
         write_motion(target, cast(MotionModel, model).generate(music, seed))
         return
     if model.card.kind == "video":

@@ -9,8 +9,8 @@ A run folder holds:
   ``reasons`` and ``notes``, JSON objects ``{column: text}``.
 - ``poses/<clip_id>.npz``: keypoints, confidence, times_s, width, height, skeleton (no pickle).
 - ``curves.parquet``: what the plots show: one row for each clip with speed curve, motion and music beats.
-- ``contamination.parquet`` (optional): one row for each evaluated clip: ``model``, ``protocol_hash``, ``clip_id``,
-  ``nearest_clip_id``, ``distance``, ``ratio``, ``exact``, ``near``.
+- ``contamination.parquet``: only with a training set; one row for each evaluated clip: ``model``, ``protocol_hash``,
+  ``clip_id``, ``nearest_clip_id``, ``distance``, ``ratio``, ``exact``, ``near``.
 - ``report.html``: one page without outside links.
 - ``timing.json``: wall times; the only file that differs between two equal runs.
 """
@@ -18,6 +18,7 @@ A run folder holds:
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +44,20 @@ INDEX_COLUMNS = (
     "notes",
 )
 FEATURE_PREFIX = "feature."
+_PIECE = re.compile(r"(?P<file>.+)@(?P<start>\d+\.\d{3})")
+
+
+def split_piece(clip_id: str) -> tuple[str, float]:
+    """The clip that a row is of, and where in it the row's piece starts, in seconds.
+
+    Rows of a protocol that cuts motions into windows are named ``<clip>@<start>`` (`macebench.pieces`).
+
+    Example:
+        >>> split_piece("solo/a@12.000"), split_piece("solo/a")
+        (('solo/a', 12.0), ('solo/a', 0.0))
+    """
+    found = _PIECE.fullmatch(clip_id)
+    return (found["file"], float(found["start"])) if found is not None else (clip_id, 0.0)
 
 
 class _Record(BaseModel):

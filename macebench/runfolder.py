@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from macebench.aggregate import aggregate
+from macebench.aggregate import aggregate, reference_scores
 from macebench.copies import write_copies
 from macebench.errors import Unscorable
 from macebench.evidence import Extracted
@@ -28,7 +28,7 @@ from macebench.results import (
     TIMING_FILE,
     Entry,
     RunResult,
-    ScoreRecord,
+    with_reference,
 )
 from macebench.run import (
     Progress,
@@ -105,13 +105,14 @@ def _entry(prepared: Prepared, card: ModelCard, protocol: Protocol, table: pd.Da
     mine = table[table["protocol_hash"] == protocol.hash]
     clips = mine[(mine["model"] == card.name) & (mine["role"] == "generated")]
     reference = mine[mine["role"] == "reference"]
-    scores = aggregate(clips, reference, protocol, prepared.metrics[protocol.hash])
+    metrics = prepared.metrics[protocol.hash]
+    scores = aggregate(clips, reference, protocol, metrics)
     return Entry(
         model=model_record(card),
         protocol_hash=protocol.hash,
         n_clips=len(clips),
         n_incomplete=_n_incomplete(table, protocol, "generated", card.name),
-        scores=[ScoreRecord.of(item) for item in scores],
+        scores=with_reference(scores, reference_scores(reference, protocol, metrics)),
     )
 
 

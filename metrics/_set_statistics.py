@@ -104,7 +104,7 @@ class FrechetStatistic:
             total = reference[:, keep].std(axis=0, ddof=self.ddof) + self.eps
             mean, divisor = reference[:, keep].mean(axis=0), np.where(total > 0, total, 1.0)
         centred = (own - own.mean(axis=0)) / np.sqrt(len(own) - 1)
-        root = np.linalg.qr(centred, mode="r") if len(centred) > centred.shape[1] else centred
+        root = np.asarray(np.linalg.qr(centred, mode="r") if len(centred) > centred.shape[1] else centred)
         return _Fixed(keep, mean, divisor, own.mean(axis=0), root, float(np.sum(centred**2)))
 
 
@@ -142,7 +142,7 @@ def _swapped_moments(
 
 @dataclass(frozen=True)
 class _PairMean:
-    """``sum over pairs of k(x, y) / (n (n - 1)) + sum of l(x)``, on features standardised by the reference."""
+    """``sum over ordered pairs of k(x, y) / (n (n - 1)) + sum of l(x) + constant`` on the reference's scale."""
 
     reference: FloatArray
     normalise: str = "reference"
@@ -167,9 +167,11 @@ class _PairMean:
         return np.asarray(float(own.sum()) - total + swaps.astype(np.float64) @ (other - own))
 
     def _row_sums(self, rows: FloatArray, block: slice) -> FloatArray:
+        """Sums of k of the rows in `block` with all other rows of both sets."""
         raise NotImplementedError
 
     def _linear(self, rows: FloatArray, reference: FloatArray) -> FloatArray:
+        """The part l of each of the 2 n rows."""
         raise NotImplementedError
 
 
@@ -223,6 +225,45 @@ def _blocks(count: int, bytes_each: int) -> Iterator[slice]:
     """Slices over `count` items that take at most a fixed number of bytes each."""
     step = max(1, _BLOCK_BYTES // max(1, bytes_each))
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def frechet_statistic(
+    reference: FloatArray,
+    *,
+    normalise: str = "reference",
+    eps: float = 1e-4,
+    ddof: int = 0,
+    drop_below: float | None = 1e-6,
+) -> FrechetStatistic:
+    """Fréchet distance to `reference` (M, F) as a statistic that `permutation_test` computes fast.
+
+    The reference is standardised once. Options as in `macebench.metrics.frechet.standardise`.
+    """
+    return FrechetStatistic(reference, normalise, eps, ddof, drop_below)
+
+
+def diversity_statistic(
+    reference: FloatArray,
+    *,
+    normalise: str = "reference",
+    eps: float = 1e-4,
+    ddof: int = 0,
+    drop_below: float | None = 1e-6,
+) -> DiversityStatistic:
+    """Diversity on the scale of `reference` (M, F), computed fast; `normalise` is ``reference`` or ``none``."""
+    return DiversityStatistic(reference, normalise, eps, ddof, drop_below)
+
+
+def kernel_statistic(
+    reference: FloatArray,
+    *,
+    normalise: str = "reference",
+    eps: float = 1e-4,
+    ddof: int = 0,
+    drop_below: float | None = 1e-6,
+) -> KernelStatistic:
+    """Kernel distance to `reference` (M, F), computed fast; `normalise` is ``reference`` or ``none``."""
+    return KernelStatistic(reference, normalise, eps, ddof, drop_below)
 
 
 def differences_of(

@@ -20,10 +20,13 @@ never accelerates has 0.
 
 - ``edge``: foot speeds are metres a frame, so half the frame rate is four times the score.
 - ``mace3d``: AMAP-ML/MACE-Dance takes axis 2 as up on joints that are y up.
-- ``fixed``: as ``edge`` at 30 frames a second; at other rates speeds and accelerations are still taken over 1/30 s.
+- ``fixed``: ``edge`` at 30 frames a second. A faster clip is read in steps of 1/30 s from each of its first frames,
+  and the scores are averaged: more samples would raise the maximum of the acceleration. A slower one is brought to
+  the scale of 30 frames a second.
 
-Speeds of the ``fixed`` variants are taken over 1/30 s at any frame rate, with positions between frames interpolated.
-Over one frame instead, the same feet at twice the rate slide more: tremble and the beginning of a step weigh more.
+Speeds of the ``fixed`` skating ratio and contact error are taken over 1/30 s as well, with positions between frames
+interpolated. Over one frame instead, the same feet slide more at twice the rate: tremble and the beginning of a step
+weigh more.
 
 Foot contact error (ours; no public code): how far the feet are from a plausible ground. See `foot_contact_error`.
 """
@@ -49,7 +52,6 @@ SLIDE_M_A_FRAME = 0.01
 SLIDE_M_S = 0.3
 STEP_S = 1.0 / 30.0
 PFC_SCALE = 10_000.0
-HIGH_SHARE = 0.95
 
 # (ankle, toe) of each side
 _FEET = tuple(
@@ -152,20 +154,34 @@ def physical_foot_contact(joints: FloatArray, *, fps: float, variant: str = "fix
     """
     points = _check(joints, fps, variant, PFC_VARIANTS, frames=3)
     up = 2 if variant == "mace3d" else _UP
-    lag = _lag(points, fps, steps=2) if variant == "fixed" else 1.0
-    after = _later(points, lag)
-    step = after - points[: len(after)]
-    second = _later(step, lag)
-    acceleration = second[:, 0] - step[: len(second), 0]
+    if variant != "fixed":
+        return _edge_score(points, up) * PFC_SCALE
+    lag = max(1.0, _lag(points, fps, steps=2))
+    tracks = [_every(points, start, lag) for start in range(math.ceil(lag))]
+    scores = [(_edge_score(track, up), len(track) - 2) for track in tracks if len(track) > 2]
+    mean = sum(score * count for score, count in scores) / sum(count for _, count in scores)
+    return mean * (STEP_S * fps / lag) ** 2 * PFC_SCALE
+
+
+def _edge_score(points: FloatArray, up: int) -> float:
+    """EDGE's score of (T, 24, 3), T at least 3, with metres a frame; 0 without acceleration."""
+    acceleration = np.diff(points[:, 0], n=2, axis=0)
     acceleration[:, up] = np.maximum(acceleration[:, up], 0.0)
     size = np.linalg.norm(acceleration, axis=1)
     if not size.max() > 0:
         return 0.0
-    weight = _share_of_high(size) if variant == "fixed" else size / size.max()
     ground = [axis for axis in range(3) if axis != up]
-    left, right = (_length(second, pair, ground).min(axis=1) for pair in _FEET)
-    score = float(np.mean(left * right * weight)) * PFC_SCALE
-    return score * (STEP_S * fps / lag) ** 2 if variant == "fixed" else score
+    left, right = (_length(np.diff(points[1:], axis=0), pair, ground).min(axis=1) for pair in _FEET)
+    return float(np.mean(left * right * (size / size.max())))
+
+
+def _every(points: FloatArray, start: int, lag: float) -> FloatArray:
+    """Every `lag`-th frame from `start` on, interpolated where that is between two."""
+    at = start + lag * np.arange(int((len(points) - 1 - start) / lag + 1e-9) + 1)
+    whole = np.minimum(np.floor(at + 1e-9).astype(int), len(points) - 1)
+    rest = np.clip(at - whole, 0.0, 1.0)[:, None, None]
+    after = np.minimum(whole + 1, len(points) - 1)
+    return np.asarray(points[whole] if not (rest > 1e-9).any() else (1 - rest) * points[whole] + rest * points[after])
 
 
 def foot_contact_error(joints: FloatArray, *, fps: float, ground_m: float | None = None) -> FootContactError:
@@ -194,12 +210,6 @@ def foot_contact_error(joints: FloatArray, *, fps: float, ground_m: float | None
         slide,
         NO_CONTACT if slide is None else None,
     )
-
-
-def _share_of_high(size: FloatArray) -> FloatArray:
-    """(N,) sizes as shares of their 95th percentile, at most 1; of their maximum where that percentile is 0."""
-    high = float(np.quantile(size, HIGH_SHARE))
-    return np.asarray(np.minimum(size / (high if high > 0 else size.max()), 1.0))
 
 
 def _lodge_contacts(joints: FloatArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -35,6 +35,9 @@ from macebench.metrics._set_statistics import (
     FrechetStatistic,
     KernelStatistic,
     differences_of,
+    diversity_statistic,
+    frechet_statistic,
+    kernel_statistic,
 )
 from macebench.types import FloatArray
 
@@ -43,6 +46,7 @@ Clusters = Sequence[Hashable] | NDArray[Any] | None
 # Differences of statistics that agree to this share of their size are ties.
 _TIE = 1e-9
 _NULL_BAND = (0.025, 0.975)
+_N_QUANTILES = 2000
 
 
 @dataclass(frozen=True)
@@ -133,45 +137,6 @@ class SignFlipResult:
     null_high: float
 
 
-def frechet_statistic(
-    reference: FloatArray,
-    *,
-    normalise: str = "reference",
-    eps: float = 1e-4,
-    ddof: int = 0,
-    drop_below: float | None = 1e-6,
-) -> FrechetStatistic:
-    """Fréchet distance to `reference` (M, F) as a statistic that `permutation_test` computes fast.
-
-    The reference is standardised once. Options as in `macebench.metrics.frechet.standardise`.
-    """
-    return FrechetStatistic(reference, normalise, eps, ddof, drop_below)
-
-
-def diversity_statistic(
-    reference: FloatArray,
-    *,
-    normalise: str = "reference",
-    eps: float = 1e-4,
-    ddof: int = 0,
-    drop_below: float | None = 1e-6,
-) -> DiversityStatistic:
-    """Diversity on the scale of `reference` (M, F), computed fast; `normalise` is ``reference`` or ``none``."""
-    return DiversityStatistic(reference, normalise, eps, ddof, drop_below)
-
-
-def kernel_statistic(
-    reference: FloatArray,
-    *,
-    normalise: str = "reference",
-    eps: float = 1e-4,
-    ddof: int = 0,
-    drop_below: float | None = 1e-6,
-) -> KernelStatistic:
-    """Kernel distance to `reference` (M, F), computed fast; `normalise` is ``reference`` or ``none``."""
-    return KernelStatistic(reference, normalise, eps, ddof, drop_below)
-
-
 def permutation_test(
     first: FloatArray,
     second: FloatArray,
@@ -184,8 +149,8 @@ def permutation_test(
     """Whether a set metric differs between two models on the same clips: labels are swapped pair by pair.
 
     ``p = (1 + number of |null| >= |observed|) / (1 + n_permutations)``. Measured on independent heavy-tailed features
-    (12-d, Student t with 5 degrees) without a difference, 2,000 experiments at 5 %: rejected in 4.6, 4.8 and 5.1 % at
-    n = 20, 100 and 500.
+    (12-d, Student t with 5 degrees) without a difference, 2,000 experiments at 5 %: rejected in 5.8, 4.5 and 5.2 % at
+    n = 20, 100 and 500. Power for an amplitude 15 % larger, 72-d: .75, .95, 1.
 
     Args:
         first: (N, F) features of the first model.
@@ -210,15 +175,12 @@ def permutation_test(
     a, b = float(statistic(one)), float(statistic(two))
     null = differences_of(statistic, one, two, swaps[:, index])
     difference = a - b
-    p_value = _p_value(null, difference, _TIE * (abs(a) + abs(b)))
+    reached = int(np.count_nonzero(np.abs(null) >= abs(difference) - _TIE * (abs(a) + abs(b))))
+    p_value = (1 + reached) / (1 + n_permutations)
     low, high = np.quantile(null, _NULL_BAND)
     return PermutationResult(
         a, b, difference, p_value, len(one), n_clusters, n_permutations, float(low), float(high), float(null.std())
     )
-
-
-def _p_value(null: FloatArray, observed: float, tie: float) -> float:
-    return float((1 + np.count_nonzero(np.abs(null) >= abs(observed) - tie)) / (1 + len(null)))
 
 
 def _check_count(count: int) -> None:
@@ -264,7 +226,8 @@ def _totals(values: FloatArray | Sequence[float], clusters: Clusters) -> _Totals
     # What is left of equal values is rounding, not spread.
     centred[np.abs(centred) <= 1e-14 * abs(mean)] = 0.0
     counts = np.bincount(index, minlength=n_clusters).astype(np.float64)
-    return _Totals(np.bincount(index, weights=centred, minlength=n_clusters), counts, mean)
+    sums = np.asarray(np.bincount(index, weights=centred, minlength=n_clusters), dtype=np.float64)
+    return _Totals(sums, counts, mean)
 
 
 def bootstrap_mean(
@@ -278,7 +241,8 @@ def bootstrap_mean(
     """Mean of per-clip scores with an interval, by a studentised bootstrap over clusters.
 
     Whole clusters are drawn with replacement; the quantiles of ``(mean* - mean) / standard error*`` give the ends.
-    COVERAGE
+    Measured coverage at 95 % (1,500 experiments): normal values .95, .96, .95 at 10, 20, 50 clusters; log-normal values
+    .93, .93, .94; clusters of 1 to 8 clips .93, .96, .95. At 5 clusters .94 and .90.
 
     Args:
         values: (N,) finite scores.
@@ -369,10 +333,9 @@ def sign_flip_test(
         signs = np.where(np.random.default_rng(seed).random((n_permutations, g)) < 0.5, -1.0, 1.0)
     null = signs @ sums / n
     tie = _TIE * float(np.abs(sums).sum()) / n
-    if everything:
-        p_value = float(np.mean(np.abs(null) >= abs(totals.mean) - tie))
-    else:
-        p_value = _p_value(null, totals.mean, tie)
+    # All flips hold the one that was observed; drawn ones get it added.
+    reached = int(np.count_nonzero(np.abs(null) >= abs(totals.mean) - tie))
+    p_value = reached / len(null) if everything else (1 + reached) / (1 + len(null))
     low, high = np.quantile(null, _NULL_BAND)
     return SignFlipResult(totals.mean, p_value, n, g, len(null), float(low), float(high))
 
@@ -388,7 +351,7 @@ def paired_effect_size(differences: FloatArray | Sequence[float], *, clusters: C
         ValueError: a value is not finite or there is none.
 
     Example:
-        >>> paired_effect_size([1.0, 3.0, 2.0])
+        >>> round(paired_effect_size([1.0, 3.0, 2.0]), 9)
         2.0
     """
     totals = _totals(differences, clusters)
@@ -425,7 +388,7 @@ def minimum_detectable_difference(
         ValueError: fewer than 2 clusters, a value is not finite, or `alpha` and `power` are no shares.
     """
     from scipy.optimize import brentq
-    from scipy.special import nctdtr, stdtrit
+    from scipy.special import gammaincinv, ndtr, stdtrit
 
     totals = _totals(differences, clusters)
     here = len(totals.sums)
@@ -434,12 +397,14 @@ def minimum_detectable_difference(
         raise ValueError(f"{here} clusters, {planned} planned, alpha {alpha}, power {power}: cannot be planned with")
     error = totals.standard_error * math.sqrt(here / planned)
     freedom = planned - 1
-    limit = float(stdtrit(freedom, 1 - alpha / 2))
+    # The power is a mean over the estimated deviation, here over evenly spaced quantiles of its distribution.
+    quantiles = (np.arange(_N_QUANTILES) + 0.5) / _N_QUANTILES
+    limits = float(stdtrit(freedom, 1 - alpha / 2)) * np.sqrt(gammaincinv(freedom / 2, quantiles) * 2 / freedom)
 
     def missing(shift: float) -> float:
-        return float(1 - nctdtr(freedom, shift, limit) + nctdtr(freedom, shift, -limit)) - power
+        return float(np.mean(ndtr(shift - limits) + ndtr(-shift - limits))) - power
 
-    return float(brentq(missing, 0.0, 10 * limit)) * error
+    return float(brentq(missing, 0.0, 10 + float(limits[-1]))) * error
 
 
 def minimum_detectable_shift(

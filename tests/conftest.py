@@ -72,6 +72,47 @@ def make_world(folder: Path, n: int, seconds: float = 3.0, fps: float = 15.0) ->
     return TinyWorld(videos, poses, n)
 
 
+def dance_in_space(k: int, seconds: float = 4.0, fps: float = 30.0):
+    """A 3-D dancer whose limbs swing; number k has its own tempo, style and path."""
+    from macebench.skeleton import forward_kinematics
+    from macebench.types import Motion
+
+    t = np.arange(round(seconds * fps))[:, None] / fps
+    joint = np.arange(24)[None]
+    tempo = 1.0 + 0.11 * k
+    swing = np.stack([np.sin(2 * np.pi * tempo * t + 0.7 * joint * (axis + 1) + 0.4 * k) for axis in range(3)], axis=-1)
+    rotations = swing * (0.1 + 0.05 * ((5 * joint + 3 * k) % 7))[..., None]
+    rotations[:, 0] = 0.0
+    root = np.concatenate([0.3 * np.sin(t + k), 0.95 + 0.02 * np.sin(3 * t), 0.2 * np.cos(0.7 * t + k)], axis=1)
+    return Motion(fps, forward_kinematics(rotations, root), rotations, root)
+
+
+def write_dances(folder: Path, n: int, *, first: int = 0, sounds: bool = True, **how: float) -> Path:
+    """Write `n` 3-D dances, each with a click track beside it."""
+    from macebench.media import write_wav
+    from macebench.motion import write_motion
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for k in range(first, first + n):
+        motion = dance_in_space(k, **how)
+        write_motion(folder / f"dance{k}.npz", motion)
+        if sounds:
+            write_wav(folder / f"dance{k}.wav", clicks(motion.duration_s, 100 + 7 * k), 22050)
+    return folder
+
+
+@pytest.fixture
+def dances():
+    """The function that writes folders of 3-D dances."""
+    return write_dances
+
+
+@pytest.fixture
+def dance():
+    """The function that makes one 3-D dance."""
+    return dance_in_space
+
+
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     """Six clips of three seconds."""

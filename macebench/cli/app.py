@@ -8,6 +8,8 @@ import typer
 
 import macebench
 from macebench.cli import (
+    compare,
+    convert,
     demo,
     doctor,
     evaluate,
@@ -16,6 +18,7 @@ from macebench.cli import (
     listing,
     protocol,
     report,
+    selftest,
     store,
     weights,
 )
@@ -52,7 +55,10 @@ app.command("demo")(demo.demo)
 app.command("generate")(generate.generate)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("convert")(convert.convert)
 app.command("ls")(listing.ls)
+app.command("selftest")(selftest.selftest)
 app.command("doctor")(doctor.doctor)
 app.add_typer(leaderboard.app, name="leaderboard")
 app.add_typer(protocol.app, name="protocol")

@@ -101,7 +101,9 @@ class Decoder:
         call = self._begin("probe", path)
         return VideoInfo(**call.receive()["info"])
 
-    def frames(self, path: str | Path, *, batch: int = 16, max_fps: float | None = None) -> Iterator[FrameBatch]:
+    def frames(
+        self, path: str | Path, *, batch: int = 16, max_fps: float | None = None, max_side: int | None = None
+    ) -> Iterator[FrameBatch]:
         """All pictures of a video, in batches of at most `batch` (fewer where a batch would pass 128 MiB).
 
         The decoder works ahead by two batches and then waits; memory does not grow with the length.
@@ -112,18 +114,21 @@ class Decoder:
             batch: Most pictures in one batch.
             max_fps: Keep a picture only when it is at least 0.9 / `max_fps` seconds later than the last
                 kept one.
+            max_side: Pixels of the longer side of a delivered picture at most. A larger picture is made smaller
+                in the decoder, keeping its shape, in the same step as the conversion to RGB (swscale's area
+                filter); a smaller one stays as it is. Timestamps are the same with any value.
 
         Raises:
             MediaError: see the module; good pictures come first.
-            ValueError: `batch` or `max_fps` is not above 0.
+            ValueError: `batch`, `max_fps` or `max_side` is not above 0.
         """
-        if batch < 1 or (max_fps is not None and not max_fps > 0):
-            raise ValueError(f"batch {batch} and max_fps {max_fps} must be above 0")
-        return self._frames(path, batch, max_fps)
+        if batch < 1 or (max_fps is not None and not max_fps > 0) or (max_side is not None and max_side < 1):
+            raise ValueError(f"batch {batch}, max_fps {max_fps} and max_side {max_side} must be above 0")
+        return self._frames(path, batch=batch, max_fps=max_fps, max_side=max_side)
 
-    def _frames(self, path: str | Path, batch: int, max_fps: float | None) -> Iterator[FrameBatch]:
+    def _frames(self, path: str | Path, **how: Any) -> Iterator[FrameBatch]:
         self._counts = None
-        call = self._begin("frames", path, batch=batch, max_fps=max_fps)
+        call = self._begin("frames", path, **how)
         try:
             message = call.receive()
             shape = (0, 0)

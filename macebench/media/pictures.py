@@ -8,6 +8,11 @@ Pictures come out as a person would see them on a screen, in square pixels:
    filter (decord and OpenCV leave such pictures distorted);
 3. turned and mirrored as the display matrix says, in quarter turns.
 
+With `max_side`, a picture whose longer side would have more pixels comes out smaller: both sides times
+max_side / longer side, rounded. Steps 1 and 2 and the scaling are then one step with swscale's area filter, which
+averages the pixels that a new one covers, and with full colour resolution. Without it, and for smaller pictures,
+nothing changes.
+
 A picture whose size differs from that of the first one is scaled to it. Timestamps are the presentation
 timestamps minus that of the first picture; a picture that is not later than the one before is dropped and
 counted. With `max_fps`, a picture is kept when it is at least 0.9 / max_fps later than the last kept one.
@@ -41,6 +46,7 @@ from macebench.types import Array
 _LOOKED_AT = 512
 _REORDERING = 16
 _BICUBIC = 4
+_AREA_FULL_COLOUR = 0x20 | 0x2000
 _EVEN_S = 0.0025
 
 
@@ -53,12 +59,19 @@ class Geometry:
         rotation_deg: Counter-clockwise turn, 0, 90, 180 or 270.
     """
 
-    def __init__(self, frame: Any, sample_aspect: Any, limits: Limits) -> None:
+    def __init__(self, frame: Any, sample_aspect: Any, limits: Limits, max_side: int | None = None) -> None:
         check_size(frame.width, frame.height, limits)
         aspect = float(sample_aspect or 1)
         self._width: int = max(1, round(frame.width * aspect)) if aspect > 0 else frame.width
         self._height: int = frame.height
         check_size(self._width, self._height, limits)
+        self._filter = _BICUBIC
+        longer = max(self._width, self._height)
+        if max_side is not None and longer > max_side:
+            self._width, self._height = (
+                max(1, round(side * max_side / longer)) for side in (self._width, self._height)
+            )
+            self._filter = _AREA_FULL_COLOUR
         self._swap, self._flip_x, self._flip_y = _orientation(frame)
         self.width, self.height = self._width, self._height
         if self._swap:
@@ -71,7 +84,7 @@ class Geometry:
         """(height, width, 3) RGB view of one decoded frame."""
         check_size(frame.width, frame.height, self._limits)
         rgb = self._scaler.reformat(
-            frame, width=self._width, height=self._height, format="rgb24", interpolation=_BICUBIC, threads=1
+            frame, width=self._width, height=self._height, format="rgb24", interpolation=self._filter, threads=1
         )
         plane = rgb.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
@@ -128,7 +141,9 @@ def ticks_of(frame: Any, stream: Any, before: int | None) -> int:
     return before + max(1, int(round(1 / (rate * (frame.time_base or stream.time_base)))))  # noqa: RUF046
 
 
-def stream_frames(path: str, limits: Limits, ring: Ring, batch: int, max_fps: float | None) -> dict[str, int]:
+def stream_frames(
+    path: str, limits: Limits, ring: Ring, batch: int, max_fps: float | None, max_side: int | None = None
+) -> dict[str, int]:
     """Send all pictures of a file through `ring`; the counts come back.
 
     Raises:
@@ -138,7 +153,7 @@ def stream_frames(path: str, limits: Limits, ring: Ring, batch: int, max_fps: fl
     distance = 0.0 if max_fps is None else 0.9 / max_fps
     with open_file(path) as container:
         video = Video(container, limits)
-        out = _Batches(ring, batch)
+        out = _Batches(ring, batch, max_side)
         last, kept = -math.inf, -math.inf
         try:
             for seconds, frame in video.timed():
@@ -162,8 +177,8 @@ def stream_frames(path: str, limits: Limits, ring: Ring, batch: int, max_fps: fl
 class _Batches:
     """Fills slots of the ring with pictures."""
 
-    def __init__(self, ring: Ring, batch: int) -> None:
-        self._ring, self._batch = ring, batch
+    def __init__(self, ring: Ring, batch: int, max_side: int | None) -> None:
+        self._ring, self._batch, self._max_side = ring, batch, max_side
         self._geometry: Geometry | None = None
         self._slot: int | None = None
         self._times: list[float] = []
@@ -171,7 +186,7 @@ class _Batches:
 
     def add(self, seconds: float, frame: Any, video: Video) -> None:
         if self._geometry is None:
-            self._start(Geometry(frame, video.stream.sample_aspect_ratio, video.limits))
+            self._start(Geometry(frame, video.stream.sample_aspect_ratio, video.limits, self._max_side))
         if self._slot is None:
             self._slot = self._ring.acquire()
             self._pictures = self._ring.view(self._slot).reshape(self._shape)

@@ -31,12 +31,14 @@ from macebench.motion.rotations import euler_to_matrix
 from macebench.types import FloatArray
 
 MAX_JOINTS = 1_000
-MAX_FILE_BYTES = 1_000_000_000
-MAX_VALUES = 100_000_000
+MAX_FILE_BYTES = 400_000_000
+MAX_VALUES = 20_000_000
+MAX_SIZE = 1e7
 
 NOT_BVH = "not a BVH file"
 TRUNCATED = "truncated file"
 NOT_FINITE = "values not finite"
+OUT_OF_RANGE = "values out of range"
 TOO_LONG = "too long"
 MALFORMED = "malformed BVH file"
 
@@ -144,7 +146,7 @@ def read_bvh(path: Path | str) -> Bvh:
     """Read a BVH file.
 
     Args:
-        path: The file, at most 1 GB.
+        path: The file, at most 400 MB.
 
     Returns:
         The hierarchy and all frames.
@@ -152,8 +154,8 @@ def read_bvh(path: Path | str) -> Bvh:
     Raises:
         MediaError: the file cannot be used. ``reason`` is one of: ``not a BVH file``, ``truncated file`` (the file
             ends before it should), ``malformed BVH file`` (a line is not what the format asks for),
-            ``values not finite``, ``too long`` (over 1,000 joints, 100 million values or 1 GB). ``detail`` names the
-            line and what was expected.
+            ``values not finite``, ``values out of range`` (above 1e7), ``too long`` (over 1,000 joints, 20 million
+            values or 400 MB). ``detail`` names the line and what was expected.
         OSError: the file cannot be opened.
     """
     file = Path(path)
@@ -249,10 +251,10 @@ class _Hierarchy:
 
     def _until_brace(self) -> str:
         words = []
-        while (token := self._next("{")) != "{":
-            if token == "}":
+        while (word := self._next("{")) != "{":
+            if word == "}":
                 self._fail("{")
-            words.append(token)
+            words.append(word)
         return " ".join(words)
 
     def _numbers(self) -> tuple[float, ...]:
@@ -262,8 +264,9 @@ class _Hierarchy:
             value = _number(text)
             if value is None:
                 self._fail("three numbers")
-            if not math.isfinite(value):
-                raise MediaError(NOT_FINITE, f"line {self._line()}: {text!r} in OFFSET")
+            if not abs(value) <= MAX_SIZE:
+                reason = OUT_OF_RANGE if math.isfinite(value) else NOT_FINITE
+                raise MediaError(reason, f"line {self._line()}: {text[:40]!r} in OFFSET")
             values.append(value)
         return tuple(values)
 
@@ -340,9 +343,11 @@ def _frames(lines: list[str], first: int, n_frames: int, columns: int) -> FloatA
         _blame(lines, rows, n_frames, columns)
     if len(rows) < n_frames:
         raise MediaError(TRUNCATED, f"line {len(lines)}: {len(rows)} frames of the {n_frames} that were declared")
-    if not np.isfinite(values).all():
-        bad = int(np.argmin(np.isfinite(values).all(axis=1)))
-        raise MediaError(NOT_FINITE, f"line {rows[bad] + 1}: expected {columns} finite numbers")
+    good = (np.abs(values) <= MAX_SIZE).all(axis=1)
+    if not good.all():
+        bad = int(np.argmin(good))
+        reason = OUT_OF_RANGE if np.isfinite(values[bad]).all() else NOT_FINITE
+        raise MediaError(reason, f"line {rows[bad] + 1}: expected {columns} finite numbers up to {MAX_SIZE:.0e}")
     return values
 
 

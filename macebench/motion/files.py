@@ -43,6 +43,7 @@ from macebench.types import N_JOINTS, Array, FloatArray, Motion
 
 __all__ = [
     "MAX_FPS", "MAX_FRAMES", "MAX_SECONDS", "MOTION_REASONS", "MOTION_SUFFIXES", "add_hands", "check_motion",
+    "check_values",
     "motion_from_joints", "motion_from_rotations", "orientation_note", "read_motion", "write_motion",
 ]  # fmt: skip
 
@@ -51,11 +52,10 @@ PICKLE_SUFFIXES: tuple[str, ...] = (".pkl", ".pickle")
 MAX_SECONDS = 3600.0
 MAX_FRAMES = 3600 * 240
 MAX_FPS = 1000.0
-MAX_METRES = 1e5
-MAX_RADIANS = 1e4
+MAX_VALUE = 1e5
 _UP_COSINE = 0.7
 _NPZ_NAMES = ("joints", "rotations", "root", "fps", "up")
-_NO_RATE = "the file does not say it; give it with --motion-fps"
+_NO_RATE = "the file does not say it; give it with --motion-fps (macebench convert: --fps)"
 _PICKLE = "convert it once: macebench convert --trust-pickle FILE --out FOLDER"
 
 
@@ -180,16 +180,24 @@ def check_motion(motion: Motion) -> Motion:
         raise MediaError("too long", f"{motion.duration_s:.0f} s, allowed are {MAX_SECONDS:.0f} s")
     for name in ("joints", "rotations", "root"):
         values = getattr(motion, name)
-        if values is None:
-            continue
-        limit = MAX_RADIANS if name == "rotations" else MAX_METRES
-        largest = float(np.abs(values).max())
-        if not math.isfinite(largest):
-            frame = int(np.argmax(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
-            raise MediaError("values not finite", f"{name}, frame {frame}")
-        if largest > limit:
-            raise MediaError("values out of range", f"{name} up to {largest:.3g}, allowed is {limit:.0e}")
+        if values is not None:
+            check_values(values, name)
     return motion
+
+
+def check_values(values: Array, name: str) -> Array:
+    """The array itself when its values are finite and at most `MAX_VALUE` (metres, radians or none).
+
+    Raises:
+        MediaError: ``values not finite`` or ``values out of range``.
+    """
+    largest = float(np.abs(values).max(initial=0.0))
+    if not math.isfinite(largest):
+        place = int(np.argmax(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
+        raise MediaError("values not finite", f"{name}, frame {place}")
+    if largest > MAX_VALUE:
+        raise MediaError("values out of range", f"{name} up to {largest:.3g}, allowed is {MAX_VALUE:.0e}")
+    return values
 
 
 def orientation_note(motion: Motion) -> str | None:
@@ -229,13 +237,8 @@ def _check_shape(shape: tuple[int, ...]) -> None:
     _check_length(shape[0])
 
 
-def _check_finite(values: Array, name: str) -> None:
-    if not np.isfinite(values).all():
-        raise MediaError("values not finite", name)
-
-
 def _read_columns(values: FloatArray, fps: float | None) -> Motion:
-    _check_finite(values, "motion array")
+    check_values(values, "motion array")
     n_joints = _JOINT_SHAPES.get(values.shape[1:])
     if n_joints is not None:
         if fps is None:
@@ -266,13 +269,15 @@ def _check_member(name: str, shape: tuple[int, ...]) -> None:
 def _read_ours(path: Path) -> Motion:
     found = read_npz(path, _NPZ_NAMES, _check_member)
     joints, rotations, root = (found.get(name) for name in ("joints", "rotations", "root"))
+    if joints is None and rotations is None:
+        raise MediaError("not a motion file", "the archive holds neither joints nor rotations")
     if "fps" not in found:
         raise MediaError("no frame rate", "the archive holds no fps")
     for name, values in (("joints", joints), ("rotations", rotations), ("root", root), ("fps", found["fps"])):
         if values is not None and values.dtype.kind != "f":
             raise MediaError("wrong shape", f"{name} holds {values.dtype}")
-        if values is not None:
-            _check_finite(values, name)
+        if values is not None and name != "fps":
+            check_values(values, name)
     if len({len(values) for values in (joints, rotations, root) if values is not None}) > 1:
         raise MediaError("wrong shape", "joints, rotations and root differ in length")
     fps = float(found["fps"].reshape(-1)[0])
@@ -296,7 +301,7 @@ def _assemble(
         rotations = None if rotations is None else _turn_root(rotations)
     if joints is None:
         if rotations is None or root is None:
-            raise MediaError("not a motion file", "the archive holds neither joints nor rotations with root")
+            raise MediaError("not a motion file", "the archive holds rotations, but neither joints nor root")
         joints = forward_kinematics(rotations, root)
     return Motion(fps, joints, rotations, root)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from macebench.errors import MediaError
 
@@ -31,7 +32,7 @@ _SIDED: dict[str, tuple[str, ...]] = {
     "index": ("handindex1", "index1", "index01", "finger1", "handindex"),
     "pinky": ("handpinky1", "pinky1", "pinky01", "finger4", "handpinky"),
 }
-_MIDDLE: dict[str, tuple[str, ...]] = {"head": ("head",)}
+_HEAD = ("head",)
 _EXACT_ONLY = frozenset({"hand", "index", "pinky", "toes"})
 _OPTIONAL = frozenset({"toes", "inshoulder", "hand", "index", "pinky"})
 _NEVER = re.compile(r"twist|roll|finger|thumb|index|mid|ring|pinky|nub|eye|jaw|helper|target|pole|ik$|end$|joint$|top")
@@ -75,11 +76,14 @@ def match_joints(names: Sequence[str], parents: Sequence[int]) -> dict[str, int]
         MediaError: ``unknown skeleton``; the detail lists what was not found, and the names there are.
     """
     parts = [split_name(name) for name in names]
-    found = {"head": index for index in _candidates(parts, "", _MIDDLE["head"], set(), exact=False)}
+    found: dict[str, int] = {}
+    head = _best(parts, "", _HEAD, set(), exact=False)
+    if head is not None:
+        found["head"] = head
     for side in "lr":
         used: set[int] = set()
         for role, words in _SIDED.items():
-            index = next(iter(_candidates(parts, side, words, used, exact=role in _EXACT_ONLY)), None)
+            index = _best(parts, side, words, used, exact=role in _EXACT_ONLY)
             if index is not None:
                 found[side + role] = index
                 used.add(index)
@@ -91,22 +95,22 @@ def match_joints(names: Sequence[str], parents: Sequence[int]) -> dict[str, int]
     return _with_spine(found, names, parents)
 
 
-def _candidates(
+def _best(
     parts: Sequence[tuple[str, str]], side: str, words: Sequence[str], used: set[int], *, exact: bool
-) -> list[int]:
-    """The joint that fits best, as a list of none or one: whole words first, in the order of `words`."""
+) -> int | None:
+    """The joint that fits best, or None: whole words first, in the order of `words`."""
     mine = [(index, part) for index, (where, part) in enumerate(parts) if where == side and index not in used]
     for word in words:
         for index, part in mine:
             if part == word:
-                return [index]
+                return index
     if exact:
-        return []
+        return None
     for word in words:
         for index, part in mine:
             if word in part and not _NEVER.search(part):
-                return [index]
-    return []
+                return index
+    return None
 
 
 def path_to_root(parents: Sequence[int], joint: int) -> list[int]:
@@ -122,7 +126,7 @@ def _check_chains(found: Mapping[str, int], names: Sequence[str], parents: Seque
     for side in "lr":
         for chain in (("hip", "knee", "ankle", "toes"), ("inshoulder", "shoulder", "elbow", "wrist", "hand")):
             there = [side + role for role in chain if side + role in found]
-            for upper, lower in zip(there, there[1:], strict=False):
+            for upper, lower in pairwise(there):
                 if found[upper] not in path_to_root(parents, found[lower])[1:]:
                     _refuse(f"{lower} ({names[found[lower]]}) is not below {upper} ({names[found[upper]]})", names)
 

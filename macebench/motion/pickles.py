@@ -7,8 +7,8 @@ call is accepted when its token is one of `KNOWN_NAMES`, and then it makes anoth
 function of the file's choice is called, no object of a class is made. Anything else is refused before its effect.
 numpy arrays are assembled from the bytes in the pickle by `numpy.frombuffer`, after their type and size were checked.
 
-Limits: `MAX_OPCODES` instructions, `MAX_FILE_BYTES` of file. Memory stays in proportion to the file, because bytes are
-shared, not copied, until an array is asked for by name.
+Limits: `MAX_PICKLE_BYTES` of file, `MAX_OPCODES` instructions. Memory stays in proportion to the file: what calls copy
+is counted, and arrays are assembled only when they are asked for by name.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ from macebench.types import FloatArray
 
 REFUSED = "pickle refused"
 MAX_OPCODES = 2_000_000
-MAX_VALUES = 200_000_000
+MAX_PICKLE_BYTES = 2**28
+_CODES = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"})
 _NAMES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _RECONSTRUCT = frozenset(f"{module} _reconstruct" for module in _NAMES)
 _SCALAR = frozenset(f"{module} scalar" for module in _NAMES)
 _FROMBUFFER = frozenset({"numpy.core.numeric _frombuffer", "numpy._core.numeric _frombuffer"})
+_EMPTY_BYTES = frozenset({"__builtin__ bytes", "builtins bytes"})
 _PLAIN = frozenset({"numpy ndarray", "numpy dtype", "collections OrderedDict", "_codecs encode"})
-KNOWN_NAMES: frozenset[str] = _RECONSTRUCT | _SCALAR | _FROMBUFFER | _PLAIN
+KNOWN_NAMES: frozenset[str] = _RECONSTRUCT | _SCALAR | _FROMBUFFER | _EMPTY_BYTES | _PLAIN
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,17 @@ _MARK = _Mark()
 
 @dataclass
 class _Machine:
+    """Stack, memory by number, and how many bytes or items calls may still copy."""
+
+    budget: int
     stack: list[Any] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
+
+    def spend(self, amount: int) -> None:
+        """Count what a call copies; a small file must not fill the memory by copying one text again and again."""
+        self.budget -= amount
+        if self.budget < 0:
+            raise _refused("it copies more than the file holds")
 
     def pop_to_mark(self) -> list[Any]:
         """The items above the last mark, which goes too."""
@@ -109,7 +120,8 @@ def read_pickle(path: Path) -> Any:
     Raises:
         MediaError: ``pickle refused`` with what was met, or see `macebench.motion.arrays.check_file`.
     """
-    check_file(path)
+    if (size := check_file(path)) > MAX_PICKLE_BYTES:
+        raise MediaError("file too large", f"{size} bytes, allowed for a pickle are {MAX_PICKLE_BYTES}")
     data = path.read_bytes()
     if data[:6] != b"\x93NUMPY":
         return run_pickle(data)
@@ -129,7 +141,7 @@ def run_pickle(data: bytes) -> Any:
     Raises:
         MediaError: ``pickle refused``.
     """
-    machine = _Machine()
+    machine = _Machine(budget=2 * len(data))
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if count > MAX_OPCODES:
@@ -170,23 +182,29 @@ def _reduce(machine: _Machine, _: Any) -> None:
     arguments, name = machine.pop(), machine.pop()
     if not (isinstance(name, _Name) and isinstance(arguments, tuple)):
         raise _refused("a call of something that is no known name")
-    _push(machine, _call(name.text, arguments))
+    _push(machine, _call(machine, name.text, arguments))
 
 
-def _call(name: str, arguments: tuple[Any, ...]) -> Any:
+def _call(machine: _Machine, name: str, arguments: tuple[Any, ...]) -> Any:
     """What a known call stands for: a token, a dictionary or bytes."""
     if name in _RECONSTRUCT and arguments and arguments[0] == _Name("numpy ndarray"):
         return _Array()
     if name == "numpy dtype":
-        return _DType(_text(arguments[0]))
+        code = _text(arguments[0])
+        return _DType(code.lstrip("<>=|"), ">" if code.startswith(">") else "<")
     if name in _SCALAR:
         return _Array((), _a_dtype(arguments[0]), False, arguments[1])
     if name in _FROMBUFFER:
         return _Array(arguments[2], _a_dtype(arguments[1]), arguments[3] == "F", arguments[0])
+    if name in _EMPTY_BYTES and not arguments:
+        return b""
     if name == "collections OrderedDict":
-        return dict(arguments[0]) if arguments else {}
+        items = arguments[0] if arguments else []
+        machine.spend(len(items))
+        return _named([part for item in items for part in item])
     if name == "_codecs encode":
-        return _text(arguments[0]).encode("latin-1")
+        machine.spend(len(_text(arguments[0])))
+        return arguments[0].encode("latin-1")
     raise _refused(f"call of {name.replace(' ', '.')}")
 
 
@@ -222,9 +240,7 @@ def _extend(machine: _Machine, items: list[Any]) -> None:
 
 
 def _set_items(machine: _Machine, items: list[Any]) -> None:
-    target = machine.top(dict)
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        target[key] = value
+    machine.top(dict).update(_named(items))
 
 
 def _one_item(machine: _Machine, _: Any) -> None:
@@ -248,8 +264,9 @@ def _append(machine: _Machine, _: Any) -> None:
     _extend(machine, [value])
 
 
-def _pairs(items: list[Any]) -> dict[Any, Any]:
-    return dict(zip(items[::2], items[1::2], strict=True))
+def _named(items: list[Any]) -> dict[str, Any]:
+    """A dictionary of keys and values in turn; keys are texts, whose hashes nobody can make collide."""
+    return dict(zip(map(_text, items[::2]), items[1::2], strict=True))
 
 
 _Action = Callable[[_Machine, Any], None]
@@ -272,7 +289,7 @@ _ACTIONS: dict[str, _Action] = {
     "EMPTY_TUPLE": lambda machine, argument: _push(machine, ()),
     "LIST": lambda machine, argument: _push(machine, machine.pop_to_mark()),
     "TUPLE": lambda machine, argument: _push(machine, tuple(machine.pop_to_mark())),
-    "DICT": lambda machine, argument: _push(machine, _pairs(machine.pop_to_mark())),
+    "DICT": lambda machine, argument: _push(machine, _named(machine.pop_to_mark())),
     "TUPLE1": lambda machine, argument: _last(machine, 1),
     "TUPLE2": lambda machine, argument: _last(machine, 2),
     "TUPLE3": lambda machine, argument: _last(machine, 3),
@@ -293,21 +310,27 @@ def as_array(value: Any, name: str) -> FloatArray:
     Raises:
         MediaError: ``pickle refused``: it is none of these, or its bytes do not fit its shape.
     """
-    if isinstance(value, list | tuple) and all(isinstance(item, int | float) for item in value):
-        return np.array(value, dtype=np.float64)
-    if isinstance(value, int | float):
-        return np.array(float(value))
-    if not isinstance(value, _Array) or value.dtype is None:
-        raise _refused(f"{name} is no array of numbers")
-    kind = value.dtype.code
-    if not (len(kind) == 2 and kind[0] in "fiu" and kind[1] in "1248"):
-        raise _refused(f"{name} has type {kind[:20]!r}, expected numbers")
-    dtype = np.dtype(kind).newbyteorder("<" if value.dtype.order in "=|" else value.dtype.order)
+    try:
+        if isinstance(value, list | tuple) and all(isinstance(item, int | float) for item in value):
+            return np.array(value, dtype=np.float64)
+        if isinstance(value, int | float):
+            return np.array(float(value))
+        if isinstance(value, _Array) and value.dtype is not None:
+            return _assemble(value, value.dtype, name)
+    except (ValueError, OverflowError) as error:
+        raise _refused(f"{name}: {error}") from error
+    raise _refused(f"{name} is no array of numbers")
+
+
+def _assemble(value: _Array, spelt: _DType, name: str) -> FloatArray:
+    if spelt.code not in _CODES:
+        raise _refused(f"{name} has type {spelt.code[:20]!r}, expected numbers")
+    dtype = np.dtype(spelt.code).newbyteorder(">" if spelt.order == ">" else "<")
     raw = value.data.encode("latin-1") if isinstance(value.data, str) else value.data
     shape = value.shape if isinstance(value.shape, tuple) else (value.shape,)
     if not isinstance(raw, bytes | bytearray) or not all(isinstance(n, int) and n >= 0 for n in shape):
         raise _refused(f"{name} holds no bytes of numbers")
     if math.prod(shape) * dtype.itemsize != len(raw):
-        raise _refused(f"{name} has {len(raw)} bytes for shape {shape}")
+        raise _refused(f"{name} has {len(raw)} bytes for shape {str(shape)[:80]}")
     array = np.frombuffer(raw, dtype=dtype).reshape(shape, order="F" if value.fortran else "C")
-    return np.ascontiguousarray(array, dtype=np.float64)
+    return np.ascontiguousarray(array, dtype=np.float64).reshape(shape)

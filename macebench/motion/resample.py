@@ -20,11 +20,12 @@ from macebench.motion.rotations import (
     quaternion_to_matrix,
     slerp,
 )
-from macebench.skeleton import SMPL_PARENTS, forward_kinematics, forward_kinematics_full
+from macebench.skeleton import SMPL_PARENTS, axis_angle_to_matrix, forward_kinematics, forward_kinematics_full
 from macebench.types import Array, FloatArray, Motion
 
 BONE_TOLERANCE_M = 1e-3
 _ON_GRID = 1e-6
+_BLOCK = 4096
 
 
 def resample_motion(motion: Motion, fps: float) -> Motion:
@@ -63,22 +64,41 @@ def _frames(motion: Motion, index: Array, fps: float) -> Motion:
 
 
 def _between(motion: Motion, before: Array, share: FloatArray, fps: float) -> Motion:
+    """Frames between two of the source, a block at a time, so that memory stays in proportion to the motion."""
     after = np.minimum(before + 1, len(motion) - 1)
     root = None if motion.root is None else _linear(motion.root, before, after, share)
     joints = _linear(motion.joints, before, after, share)
     if motion.rotations is None:
         return Motion(fps, joints, None, root)
-    quaternions = axis_angle_to_quaternion(motion.rotations)
-    turned = slerp(quaternions[before], quaternions[after], share[:, None])
-    offsets = bone_offsets(motion, quaternion_to_matrix(quaternions))
-    if offsets is not None:
-        source = forward_kinematics(quaternion_to_matrix(quaternions), motion.joints[:, 0], offsets)
-        unexplained = _linear(motion.joints - source, before, after, share)
-        joints = forward_kinematics(quaternion_to_matrix(turned), joints[:, 0], offsets) + unexplained
-    rotations = np.where((share > 0)[:, None, None], quaternion_to_axis_angle(turned), motion.rotations[before])
-    exact = share == 0
-    joints[exact] = motion.joints[before[exact]]
+    offsets = bone_offsets(motion)
+    rotations = np.empty_like(joints)
+    for start in range(0, len(share), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        first, last = int(before[block][0]), int(after[block][-1]) + 1
+        part = Motion(motion.fps, motion.joints[first:last], motion.rotations[first:last])
+        rotations[block], moved = _turned(part, before[block] - first, after[block] - first, share[block], offsets)
+        if moved is not None:
+            joints[block] = moved
     return Motion(fps, joints, rotations, root)
+
+
+def _turned(
+    motion: Motion, before: Array, after: Array, share: FloatArray, offsets: FloatArray | None
+) -> tuple[FloatArray, FloatArray | None]:
+    """(rotations, joints) between frames; joints None where there are no offsets to put them at."""
+    source = axis_angle_to_quaternion(np.asarray(motion.rotations))
+    turned = slerp(source[before], source[after], share[:, None])
+    exact = share == 0
+    rotations = quaternion_to_axis_angle(turned)
+    rotations[exact] = np.asarray(motion.rotations)[before[exact]]
+    if offsets is None:
+        return rotations, None
+    explained = forward_kinematics(quaternion_to_matrix(source), motion.joints[:, 0], offsets)
+    rest = _linear(motion.joints - explained, before, after, share)
+    root = _linear(motion.joints[:, 0], before, after, share)
+    joints = forward_kinematics(quaternion_to_matrix(turned), root, offsets) + rest
+    joints[exact] = motion.joints[before[exact]]
+    return rotations, joints
 
 
 def _linear(values: FloatArray, before: Array, after: Array, share: FloatArray) -> FloatArray:
@@ -86,12 +106,8 @@ def _linear(values: FloatArray, before: Array, after: Array, share: FloatArray) 
     return np.asarray((1 - weight) * values[before] + weight * values[after])
 
 
-def bone_offsets(motion: Motion, matrices: FloatArray | None = None) -> FloatArray | None:
+def bone_offsets(motion: Motion) -> FloatArray | None:
     """The bone offsets over which a motion's rotations give its joints.
-
-    Args:
-        motion: With rotations.
-        matrices: (T, 24, 3, 3) local rotation matrices of `motion`, when they are known already.
 
     Returns:
         (24, 3) metres in the parent's frame, the median over the frames; None when there are no rotations or when an
@@ -99,11 +115,13 @@ def bone_offsets(motion: Motion, matrices: FloatArray | None = None) -> FloatArr
     """
     if motion.rotations is None or len(motion) == 0:
         return None
-    local = quaternion_to_matrix(axis_angle_to_quaternion(motion.rotations)) if matrices is None else matrices
-    _, world = forward_kinematics_full(local, motion.joints[:, 0])
     parents = list(SMPL_PARENTS[1:])
-    bones = motion.joints[:, 1:] - motion.joints[:, parents]
-    seen = np.einsum("tjba,tjb->tja", world[:, parents], bones)
+    seen = np.empty((len(motion), len(parents), 3))
+    for start in range(0, len(motion), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        joints = motion.joints[block]
+        _, world = forward_kinematics_full(axis_angle_to_matrix(motion.rotations[block]), joints[:, 0])
+        seen[block] = np.einsum("tjba,tjb->tja", world[:, parents], joints[:, 1:] - joints[:, parents])
     median = np.median(seen, axis=0)
     if np.abs(seen - median).max() > BONE_TOLERANCE_M:
         return None

@@ -81,7 +81,7 @@ def matrix_to_quaternion(matrix: FloatArray) -> FloatArray:
     best = np.argmax(squares, axis=-1)[..., None, None]
     q = np.take_along_axis(table, best, axis=-2)[..., 0, :]
     q = q / np.linalg.norm(q, axis=-1, keepdims=True)
-    return np.where(q[..., :1] < 0, -q, q)
+    return np.asarray(np.where(q[..., :1] < 0, -q, q))
 
 
 def matrix_to_axis_angle(matrix: FloatArray) -> FloatArray:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH = 100
-TRUTH = "ground truth"
+TRUTH = "reference set"
 _LEAST_NAME = 12
 _GAP = 3
-_LEGEND = "Δ distance to the ground truth: smaller is better"
+_LEGEND = "Δ distance to the reference set's own value: smaller is better"
 _STILL = "barely moves"
 
 
@@ -116,10 +116,15 @@ def _line(entry: Entry, index: int, names: Iterable[str]) -> Line:
             continue
         value = math.nan if record.value is None else record.value
         own = record.n if record.n != entry.n_clips else None
-        cells[name] = cell_text(value, own, reference=record.reference, error=error and error.value)
+        cells[name] = cell_text(value, own, reference=record.reference, error=error.value if error else None)
     style = "bold" if not index else "dim" if entry.model.kind == "calibration" else ""
-    name = f"{entry.model.name} ({_STILL})" if entry_barely_moves(entry) else entry.model.name
+    name = marked_still(entry.model.name) if entry_barely_moves(entry) else entry.model.name
     return Line(name, entry.n_clips, incomplete(entry), cells, style)
+
+
+def marked_still(name: str) -> str:
+    """A model's name with the mark that it barely moves; the legend below the table says what that means."""
+    return f"{name} ({_STILL})"
 
 
 def broken(name: str) -> str:
@@ -160,7 +165,7 @@ def _count(n: int | None) -> str:
 
 def _caption(lines: Sequence[Line]) -> str:
     texts = [_LEGEND] if any("Δ" in cell for line in lines for cell in line.cells.values()) else []
-    texts += [f"{_STILL}: {RULE}"] if any(line.name.endswith(f"({_STILL})") for line in lines) else []
+    texts += [f"{_STILL}: {RULE}"] if any(f"({_STILL})" in line.name for line in lines) else []
     return "\n".join(texts)
 
 

@@ -1,7 +1,7 @@
 """Copies of training clips among the generated ones, from a run's ``contamination.parquet``.
 
-The table is optional: ``model``, ``protocol_hash``, ``clip_id``, ``nearest_clip_id``, ``distance``, ``ratio``,
-``exact`` and ``near``. Exact copies come first among the worst, then near ones, then the smallest ratio.
+A run has the table when it was given a training set (`macebench.results`). Exact copies come first among the worst,
+then near ones, then the smallest ratio.
 """
 
 from __future__ import annotations
@@ -11,37 +11,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from macebench.errors import UserError
 from macebench.report.model import Contamination, CopyCount, CopyView
 from macebench.results import CONTAMINATION_FILE
+from macebench.tables import read_contamination
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("model", "protocol_hash", "clip_id", "nearest_clip_id", "distance", "ratio", "exact", "near")
 MAX_SHOWN = 10
 
 
-def read_contamination(run: Path) -> pd.DataFrame | None:
+def load_contamination(run: Path) -> pd.DataFrame | None:
     """The table of a run folder; None when it has none.
 
     Raises:
         UserError: the file is no Parquet file, or lacks a column.
     """
-    import pandas as pd
-    import pyarrow as pa
-
     path = Path(run) / CONTAMINATION_FILE
-    if not path.is_file():
-        return None
-    try:
-        table = pd.read_parquet(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"table {path} is no Parquet file: {error}", hint="Run the evaluation again.") from error
-    absent = [name for name in COLUMNS if name not in table.columns]
-    if absent:
-        raise UserError(f"table {path} lacks the columns {', '.join(absent)}.", hint="Run the evaluation again.")
-    return table
+    return read_contamination(path) if path.is_file() else None
 
 
 def contamination_of(table: pd.DataFrame | None, digest: str, model: str) -> Contamination | None:

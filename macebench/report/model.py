@@ -97,9 +97,9 @@ class CopyView:
         clip_id: The generated clip.
         nearest: The training clip.
         distance: Their distance in feature space.
-        ratio: That distance in units of what is usual between two different dances; NaN when unknown.
+        ratio: That distance over what is usual between two real clips; NaN when unknown.
         exact: Whether the two are the same.
-        near: Whether they are nearly the same.
+        near: Whether they are nearly or exactly the same.
     """
 
     clip_id: str
@@ -112,7 +112,7 @@ class CopyView:
 
 @dataclass(frozen=True)
 class CopyCount:
-    """How many clips of a model are copies of a training clip."""
+    """How many clips of a model are copies of a training clip; near ones include the exact ones."""
 
     model: str
     n_clips: int

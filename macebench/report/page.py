@@ -13,13 +13,16 @@ from importlib import resources
 from pathlib import Path
 
 from macebench.media import Decoder
+from macebench.report.figures import is_motion, motion_strip
 from macebench.report.markup import Html, el, join
+from macebench.report.model import ClipView, RunView, Section
 from macebench.report.numbers import plural, short
 from macebench.report.plots import bar_pictures, legend, speed_plot
+from macebench.report.remarks import activity_remark, comparison_remark, contamination_part, how_to_read
 from macebench.report.strips import clip_strip
 from macebench.report.tables import clips_table, columns_list, pairs_table, reasons_table, summary_table
-from macebench.report.view import ClipView, RunView, Section, load_view
-from macebench.results import REPORT_FILE
+from macebench.report.view import load_view
+from macebench.results import REPORT_FILE, split_piece
 from macebench.store import write_text
 
 MAX_CLIPS = 60
@@ -129,9 +132,10 @@ def _section(section: Section, view: RunView, shown: Sequence[ClipView]) -> Html
     title = el("h2", protocol.title, " ", el("code", protocol.id))
     evaluated = [row for row in section.rows if row.kind in ("evaluated", "other")]
     parts = [
-        title, _facts(section), _verdict(section), summary_table(section), _summary_legend(section),
+        title, comparison_remark(section, view.sections), _facts(section), _verdict(section), activity_remark(section),
+        summary_table(section), *how_to_read(section, compares=_compares(section)),
         *_not_compared(section, view.against), _reasons(section, evaluated), _bars(section),
-        _about(section), _clip_part(section, shown),
+        contamination_part(section), _about(section), _clip_part(section, shown),
     ]  # fmt: skip
     return el("section", *parts, id=f"summary-{number}")
 
@@ -146,7 +150,8 @@ def _facts(section: Section) -> Html:
     if backend is not None:
         text = join([f"{backend.name} · {backend.model} · ", el("code", backend.weights_sha256[:12])])
         pairs.append(("pose back end", text))
-    pairs.append(("clips", len(section.clips)))
+    windows = protocol.sampling.window_frames is not None
+    pairs.append(("windows" if windows else "clips", len(section.clips)))
     return el("dl", *(el("div", el("dt", name), el("dd", value)) for name, value in pairs), class_="facts")
 
 
@@ -167,16 +172,6 @@ def _verdict(section: Section) -> Html:
 
 def _compares(section: Section) -> bool:
     return any(row.kind == "against" for row in section.rows)
-
-
-def _summary_legend(section: Section) -> Html:
-    text = (
-        "↑ higher is better, ↓ lower is better, ≈ nearer to the reference set is better. Green: best of its column. "
-        "n counts the clips behind a value; a clip that lacks any value is incomplete. "
-        "Calibration rows are known changes of real dances."
-    )
-    text += " Δ is the evaluated model minus the row it stands in." if _compares(section) else ""
-    return el("p", text, class_="muted small")
 
 
 def _not_compared(section: Section, against: str) -> list[Html]:
@@ -202,7 +197,8 @@ def _bars(section: Section) -> Html | None:
     pictures = bar_pictures(section)
     if not pictures:
         return None
-    marks = [("k-evaluated", "evaluated"), ("k-calibration", "calibration"), ("k-aim", "value of the reference set")]
+    marks = [("k-evaluated", "evaluated"), ("k-calibration", "calibration"), ("k-aim", "value of the reference set"),
+             ("k-whisker", "95 % interval of a mean")]  # fmt: skip
     marks += [("k-against", "compared with")] if _compares(section) else []
     return join([el("h3", "Where the model stands"), legend(marks), el("div", *pictures, class_="tiles")])
 
@@ -243,18 +239,19 @@ def _clips(view: RunView, shown: Sequence[ClipView], decoder: Decoder) -> Html:
         if len(shown) < total
         else f"All {plural(total, 'clip')}, worst first."
     )
-    toggle = el("label", el("input", type="checkbox", id="show-pose", checked=True), " show poses", class_="toggle")
     marks = [("k-left", "dancer's left"), ("k-right", "right"), ("k-speed", "motion speed"),
              ("k-music", "music beat"), ("k-motion", "motion beat")]  # fmt: skip
     anchors = _anchors(shown)
     cards = [_card(clip, anchors[clip.clip_id], view, decoder) for clip in shown]
+    toggle = None
+    if any("<image" in card for card in cards):
+        toggle = el("label", el("input", type="checkbox", id="show-pose", checked=True), " show poses", class_="toggle")
     return el("section", el("h2", "Clips"), el("p", said, class_="muted"), toggle, legend(marks), *cards, id="clips")
 
 
 def _card(clip: ClipView, anchor: str, view: RunView, decoder: Decoder) -> Html:
-    strip = clip_strip(clip.clip_id, clip.sha256, clip.duration_s, view.videos.get(clip.clip_id, ""), view.run, decoder)
     title = el("h3", clip.clip_id, " ", el("span", f"{clip.duration_s:.1f} s", class_="muted small"))
-    parts: list[Html] = [title, strip]
+    parts: list[Html] = [title, _strip(clip, view, decoder)]
     for section in view.sections:
         mine = next((item for item in section.clips if item.clip_id == clip.clip_id), None)
         if mine is not None:
@@ -262,6 +259,18 @@ def _card(clip: ClipView, anchor: str, view: RunView, decoder: Decoder) -> Html:
             curve = view.curves.get((section.protocol.hash, clip.clip_id))
             parts += [speed_plot(curve)] if curve is not None else []
     return el("article", *parts, class_="card clip", id=anchor)
+
+
+def _strip(clip: ClipView, view: RunView, decoder: Decoder) -> Html:
+    """Pictures of the video, or figures of the motion."""
+    path = view.videos.get(clip.clip_id, "")
+    if not is_motion(path):
+        return clip_strip(clip.clip_id, clip.sha256, clip.duration_s, path, view.run, decoder)
+    cut = any(
+        section.protocol.sampling.window_frames is not None and clip in section.clips for section in view.sections
+    )
+    start_s = split_piece(clip.clip_id)[1] if cut else 0.0
+    return motion_strip(clip.sha256, path, start_s, clip.duration_s, view.run)
 
 
 def _scores(clip: ClipView, section: Section, named: bool) -> Html:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from macebench.report.groups import without_errors
 from macebench.report.markup import Html, breakable, el, join
+from macebench.report.model import ColumnView, CurveView, RowView, Section
 from macebench.report.numbers import ARROWS, plural, short
-from macebench.report.view import ColumnView, CurveView, RowView, Section
 from macebench.types import FloatArray
 
 _WIDTH, _HEIGHT = 760.0, 150.0
@@ -24,7 +25,7 @@ def speed_plot(curve: CurveView) -> Html:
     """Motion speed over time with music beats (lines) and motion beats (dots)."""
     times, speed = curve.times_s, curve.speed
     if len(times) < 2 or not np.isfinite(speed).any():
-        return el("p", "No motion speed: the clip has no usable pose.", class_="muted small")
+        return el("p", "No motion speed: the clip has no usable pose or motion.", class_="muted small")
     start, end = float(times[0]), float(times[-1])
     top = float(np.nanmax(speed)) * 1.05 or 1.0
 
@@ -46,7 +47,7 @@ def speed_plot(curve: CurveView) -> Html:
         for at in motion
     ]
     return el(
-        "svg", el("title", label), _axes(start, end, top, x, y), el("path", class_="music", d=lines),
+        "svg", el("title", label), _axes((start, end), top, curve.unit, x, y), el("path", class_="music", d=lines),
         el("path", class_="speed", d=_path(times, speed, x, y)), *dots,
         class_="plot", viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}", role="img", aria_label=label,
     )  # fmt: skip
@@ -66,17 +67,17 @@ def _path(times: FloatArray, values: FloatArray, x: _Along, y: _Along) -> Html:
     return Html("".join(parts))
 
 
-def _axes(start: float, end: float, top: float, x: _Along, y: _Along) -> Html:
+def _axes(span: tuple[float, float], top: float, unit: str, x: _Along, y: _Along) -> Html:
     base = _HEIGHT - _BOTTOM
     parts = [el("path", class_="axis", d=f"M{_LEFT:g} {base:g}H{_WIDTH - _RIGHT:g}")]
-    for value in ticks(start, end, 8):
+    for value in ticks(*span, 8):
         at = f"{x(value):.1f}"
         parts.append(el("text", f"{value:g} s", class_="tick", x=at, y=f"{_HEIGHT - 8:g}", text_anchor="middle"))
     for value in ticks(0.0, top, 3):
         at = f"{y(value):.1f}"
         parts.append(el("path", class_="gridline", d=f"M{_LEFT:g} {at}H{_WIDTH - _RIGHT:g}"))
         parts.append(el("text", f"{value:g}", class_="tick", x=f"{_LEFT - 6:g}", y=at, dy="3.5", text_anchor="end"))
-    parts.append(el("text", "px/s", class_="tick", x=f"{_LEFT - 6:g}", y="9", text_anchor="end"))
+    parts.append(el("text", unit, class_="tick", x=f"{_LEFT - 6:g}", y="9", text_anchor="end"))
     return join(parts)
 
 
@@ -93,25 +94,32 @@ def ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def bar_pictures(section: Section) -> list[Html]:
-    """One small bar chart for each score that any row has: all rows on one scale, the reference's value as a line."""
+    """One small bar chart for each score that any row has: all rows on one scale, the reference's value as a line.
+
+    Whiskers are the intervals of means. A standard error has no picture of its own.
+    """
     rows = [row for row in section.rows if row.kind != "reference"]
-    aims = {name: row.value(name) for row in section.rows if row.kind == "reference" for name in row.scores}
-    return [
-        _bars(column, rows, aims.get(column.name, math.nan))
-        for column in section.columns
-        if any(math.isfinite(row.value(column.name)) for row in rows)
-    ]
+    truth = next((row for row in section.rows if row.kind == "reference"), None)
+    shown = without_errors(column.name for column in section.columns)
+    pictures = []
+    for column in section.columns:
+        if column.name in shown and any(math.isfinite(row.value(column.name)) for row in rows):
+            own = truth.value(column.name) if truth is not None else math.nan
+            pictures.append(_bars(column, rows, section.aims.get(column.name, own)))
+    return pictures
 
 
 def _bars(column: ColumnView, rows: Sequence[RowView], aim: float) -> Html:
     values = [row.value(column.name) for row in rows]
-    scale = _Scale([value for value in (*values, aim) if math.isfinite(value)])
+    ends = [_ends(row, column.name) for row in rows]
+    scale = _Scale([value for value in (*values, aim, *(end for pair in ends for end in pair)) if math.isfinite(value)])
     height = _BAR_ROW * len(rows) + 4
     placed = list(enumerate(zip(rows, values, strict=True)))
     parts = [_bar(row, value, scale, index) for index, (row, value) in placed if math.isfinite(value)]
+    parts += [_whisker(pair, scale, index) for index, pair in enumerate(ends) if math.isfinite(pair[1] - pair[0])]
     if math.isfinite(aim):
         parts.append(el("path", class_="aim", d=f"M{scale.x(aim):.1f} 0V{height:g}"))
-    parts += [_bar_texts(row, value, scale, index) for index, (row, value) in placed]
+    parts += [_bar_texts(row, value, ends[index][1], scale, index) for index, (row, value) in placed]
     title = join([breakable(column.name), f" {ARROWS[column.better]}"])
     facts = [column.unit] if column.unit != "1" else []
     facts += ["log scale"] if scale.log else []
@@ -123,6 +131,19 @@ def _bars(column: ColumnView, rows: Sequence[RowView], aim: float) -> Html:
     )  # fmt: skip
     caption = el("figcaption", el("strong", title), el("span", " · ".join(facts), class_="muted small"))
     return el("figure", caption, picture, class_="card bar-card")
+
+
+def _ends(row: RowView, column: str) -> tuple[float, float]:
+    """The ends of a value's interval; NaN when it has none."""
+    interval = row.intervals.get(column)
+    return (math.nan, math.nan) if interval is None else (interval.low, interval.high)
+
+
+def _whisker(ends: tuple[float, float], scale: _Scale, index: int) -> Html:
+    low, high = (f"{scale.x(end):.1f}" for end in ends)
+    middle = _BAR_ROW * index + 12
+    caps = "".join(f"M{end} {middle - 3:g}v6" for end in (low, high))
+    return el("path", class_="whisker", d=f"M{low} {middle:g}H{high}{caps}")
 
 
 class _Scale:
@@ -154,8 +175,8 @@ def _bar(row: RowView, value: float, scale: _Scale, index: int) -> Html:
     )  # fmt: skip
 
 
-def _bar_texts(row: RowView, value: float, scale: _Scale, index: int) -> Html:
-    """The row's name before the bar and the value behind it."""
+def _bar_texts(row: RowView, value: float, top: float, scale: _Scale, index: int) -> Html:
+    """The row's name before the bar and the value behind it and its whisker, which ends at `top`."""
     finite = math.isfinite(value)
     baseline = f"{_BAR_ROW * index + 16:g}"
     name = row.name if len(row.name) <= 17 else f"{row.name[:16]}…"
@@ -163,7 +184,8 @@ def _bar_texts(row: RowView, value: float, scale: _Scale, index: int) -> Html:
         "text", el("title", row.name), name, class_=f"bar-name {row.kind}", x=f"{_LABEL_WIDTH - 8:g}", y=baseline,
         text_anchor="end",
     )  # fmt: skip
-    end = max(scale.zero, scale.x(value)) if finite else scale.zero
+    reach = [scale.x(end) for end in (value, top) if math.isfinite(end)] if finite else []
+    end = max([scale.zero, *reach])
     number = el(
         "text", short(value) if finite else "not scored", class_="bar-value" if finite else "bar-value missing",
         x=f"{end + 5:.1f}", y=baseline,

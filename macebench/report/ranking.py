@@ -35,7 +35,9 @@ def ranked_clips(generated: pd.DataFrame, reference: pd.DataFrame, columns: Sequ
     """
     known = value_columns(generated)
     shown = [column for column in columns if column.name in known]
-    features = [str(name) for name in generated.columns if _is_feature(name) and _any_vector(generated, reference, name)]
+    features = [
+        str(name) for name in generated.columns if _is_feature(name) and _any_vector(generated, reference, name)
+    ]
     spreads = {name: _spread(reference[name]) for name in features}
     clips = [_clip(row, shown, spreads) for row in generated.to_dict("records")]
     return worst_first(clips, shown, {column.name: _mean(reference[column.name]) for column in shown})

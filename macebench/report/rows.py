@@ -8,8 +8,7 @@ is written and stored nowhere. Scores of whole sets have none.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     from macebench.metrics.statistics import Interval
 
-TRUTH = "ground truth"
+TRUTH = "reference set"
 SEED = 0
 
 
@@ -76,9 +75,12 @@ def reference_row(reference: pd.DataFrame, protocol: Protocol, metrics: Sequence
 
 def aims_of(entries: Iterable[Entry], reference: Iterable[RowView]) -> dict[str, float]:
     """The reference set's own value of each column that aims at it: as stored, else as computed now."""
+    records = {name: record for row in reference for name, record in row.scores.items()}
     computed = {
-        name: row.value(name) for row in reference for name, record in row.scores.items() if record.better == "reference"
-    }  # fmt: skip
+        name: record.value
+        for name, record in records.items()
+        if record.better == "reference" and record.value is not None
+    }
     stored = {item.name: item.reference for entry in entries for item in entry.scores if item.reference is not None}
     return computed | stored
 
@@ -115,12 +117,3 @@ def _still(row: RowView, truth: RowView) -> str:
     if row.kind == "reference" or not barely_moves(share, aim):
         return ""
     return describe(share, aim, row.value(MOTION_ENERGY), truth.value(MOTION_ENERGY))
-
-
-def best_costs(costs: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The smallest finite cost of each column; NaN when fewer than two rows have one."""
-    best = {}
-    for name, values in costs.items():
-        finite = [value for value in values if math.isfinite(value)]
-        best[name] = min(finite) if len(finite) > 1 else math.nan
-    return best

@@ -71,10 +71,10 @@ def clip_strip(clip_id: str, sha256: str, duration_s: float, video: str, run: Pa
     return join(parts)
 
 
-def picture_times(span_s: float) -> list[float]:
-    """Times of the pictures, evenly over the first `LONGEST_S` seconds of a clip of `span_s` seconds."""
+def picture_times(span_s: float, count: int = N_PICTURES) -> list[float]:
+    """Times of `count` pictures, evenly over the first `LONGEST_S` seconds of a clip of `span_s` seconds."""
     span = min(span_s, LONGEST_S) if math.isfinite(span_s) and span_s > 0 else 0.0
-    return [(index + 0.5) / N_PICTURES * span for index in range(N_PICTURES)] if span else [0.0]
+    return [(index + 0.5) / count * span for index in range(count)] if span else [0.0]
 
 
 def _pose_span(pose: PoseTrack | None) -> float:
@@ -98,20 +98,33 @@ def _video_pictures(
     run: Path, video: str, sha256: str, times: Sequence[float], decoder: Decoder
 ) -> tuple[list[Picture], str]:  # fmt: skip
     """Pictures at about `times`, and what went wrong."""
-    path = Path(run) / video
-    try:
-        if not video or not path.is_file():
-            return [], "the video is not there any more" if video else "the run does not say where the video is"
-        if file_sha256(path) != sha256:
-            return [], "the video has changed since it was scored"
-    except (OSError, ValueError):
-        return [], "the video cannot be opened"
+    problem = problem_of(run, video, sha256, "video")
+    if problem:
+        return [], problem
     pictures: list[Picture] = []
     try:
-        _read_pictures(path, times, decoder, pictures)
+        _read_pictures(Path(run) / video, times, decoder, pictures)
     except MediaError as error:
         return pictures, "" if pictures else error.reason
     return pictures, ""
+
+
+def problem_of(run: Path, path: str, sha256: str, what: str) -> str:
+    """Why a clip's file cannot be shown; empty when it is the one that was scored.
+
+    Args:
+        run: Run folder.
+        path: The file, relative to the run folder, or absolute; may be empty.
+        sha256: Hash of the file that was scored.
+        what: What the file is called.
+    """
+    file = Path(run) / path
+    try:
+        if not path or not file.is_file():
+            return f"the {what} is not there any more" if path else f"the run does not say where the {what} is"
+        return "" if file_sha256(file) == sha256 else f"the {what} has changed since it was scored"
+    except (OSError, ValueError):
+        return f"the {what} cannot be opened"
 
 
 def _read_pictures(path: Path, times: Sequence[float], decoder: Decoder, into: list[Picture]) -> None:

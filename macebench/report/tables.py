@@ -1,4 +1,8 @@
-"""The tables of the page: summary, reasons and notes, and the clips."""
+"""The tables of the page: summary, reasons and notes, copies of training clips, and the clips.
+
+In the summary the best value of a column is marked: the smallest distance to the ground truth where nearer to it is
+better. A row that barely moves is never best.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,17 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
+from macebench.report.activity import is_flattered
+from macebench.report.groups import error_column, grouped, without_errors
 from macebench.report.markup import Html, breakable, el, join
+from macebench.report.model import ClipView, ColumnView, CopyView, RowView, Section
 from macebench.report.numbers import ARROWS, DIRECTIONS, plural, short
-from macebench.report.view import ClipView, ColumnView, RowView, Section
 from macebench.results import FEATURE_PREFIX, ScoreRecord
+
+if TYPE_CHECKING:
+    from macebench.metrics.statistics import Interval
 
 _KIND_TEXT = {
     "evaluated": "evaluated",
@@ -22,60 +32,120 @@ _KIND_TEXT = {
 
 
 def summary_table(section: Section) -> Html:
-    """Rows are models, columns are scores; n and the unscored clips stand under each value."""
-    best = {column.name: best_value(column, section.rows) for column in section.columns}
-    head = el("tr", el("th", "model", scope="col"), *(_score_head(column) for column in section.columns))
+    """Rows are models, columns are scores in groups; what helps to read a value stands under it."""
+    names = without_errors(column.name for column in section.columns)
+    groups = grouped(names)
+    firsts = {members[0] for _, members in groups}
+    columns = {column.name: column for column in section.columns}
+    cells = [_Column(columns[name], section, name in firsts) for _, members in groups for name in members]
+    bands = [el("th", group, scope="colgroup", colspan=len(members), class_="group") for group, members in groups]
+    heads = el("tr", el("th", "model", scope="col"), *(cell.head() for cell in cells))
     first = next((row for row in section.rows if row.kind == "evaluated"), None)
-    rows = [_summary_row(row, section.columns, best, first) for row in section.rows]
-    table = el("table", el("thead", head), *rows, class_="summary")
+    rows = [_summary_row(row, cells, first) for row in section.rows]
+    table = el("table", el("thead", el("tr", el("td"), *bands), heads), *rows, class_="summary")
     return el("div", table, class_="scroll", tabindex="0", role="region", aria_label="Summary")
 
 
-def best_value(column: ColumnView, rows: Iterable[RowView]) -> float:
-    """The best value of a column; NaN when its direction is *reference* or fewer than two rows have one."""
-    values = [row.value(column.name) for row in rows if row.kind != "reference"]
-    finite = [value for value in values if math.isfinite(value)]
-    if column.better == "reference" or len(finite) < 2:
-        return math.nan
-    return max(finite) if column.better == "higher" else min(finite)
+class _Column:
+    """One column of the summary table: its header and its cells."""
+
+    def __init__(self, view: ColumnView, section: Section, first: bool) -> None:
+        self.view, self.section, self.first = view, section, first
+        rows = [row for row in section.rows if row.kind != "reference"]
+        self.best = best_cost(view, section, [row for row in rows if not row.still])
+        costs = sorted(cost for row in rows if math.isfinite(cost := section.cost(row, view)))
+        self.middle = costs[(len(costs) - 1) // 2] if costs else math.nan
+
+    def head(self) -> Html:
+        view, aim = self.view, self.section.aims.get(self.view.name, math.nan)
+        arrow = el("span", ARROWS[view.better], class_="arrow", title=DIRECTIONS[view.better])
+        unit = el("span", view.unit, class_="unit") if view.unit != "1" else None
+        truth = el("span", f"ref {short(aim)}", class_="unit") if math.isfinite(aim) else None
+        return el("th", breakable(view.name), " ", arrow, unit, truth, scope="col", title=view.summary or None,
+                  class_="first" if self.first else None)  # fmt: skip
+
+    def cell(self, row: RowView, first: RowView | None) -> Html:
+        name, record = self.view.name, row.scores.get(self.view.name)
+        if record is None:
+            return el("td", class_="none first" if self.first else "none")
+        value = row.value(name)
+        is_best = row.kind != "reference" and not row.still and self.section.cost(row, self.view) == self.best
+        shown = el("strong" if is_best else "span", short(value), class_="best" if is_best else "value")
+        parts = [shown, *self._below(row), _counts(record, row), self._change(row, first)]
+        return el("td", *parts, title=repr(value) if math.isfinite(value) else None,
+                  class_="first" if self.first else None)  # fmt: skip
+
+    def _below(self, row: RowView) -> list[Html]:
+        """Distance to the truth, interval or standard error, and a warning where standing still is rewarded."""
+        gap, interval = self.section.gap(row, self.view.name), row.intervals.get(self.view.name)
+        error = row.value(error_column(self.view.name))
+        lines = []
+        if row.kind != "reference" and math.isfinite(gap):
+            lines.append(el("span", f"gap {short(gap)}", class_="under gap", title="distance to the ground truth"))
+        if interval is not None:
+            lines.append(el("span", f"{short(interval.low)} … {short(interval.high)}", class_="under interval",
+                            title=interval_text(interval)))  # fmt: skip
+        if math.isfinite(error):
+            lines.append(el("span", f"± {short(error)}", class_="under", title="standard error"))
+        if row.still and is_flattered(self.view.name) and self.section.cost(row, self.view) <= self.middle:
+            lines.append(el("span", el("span", "barely moves", class_="lost"), class_="under", title=row.still))
+        return lines
+
+    def _change(self, row: RowView, first: RowView | None) -> Html | None:
+        name = self.view.name
+        if row.kind != "against" or first is None or not math.isfinite(row.value(name) - first.value(name)):
+            return None
+        return el("span", f"Δ {first.value(name) - row.value(name):+.3g}", class_="under")
 
 
-def _score_head(column: ColumnView) -> Html:
-    arrow = el("span", ARROWS[column.better], class_="arrow", title=DIRECTIONS[column.better])
-    unit = el("span", column.unit, class_="unit") if column.unit != "1" else None
-    return el("th", breakable(column.name), " ", arrow, unit, scope="col", title=column.summary or None)
+def interval_text(interval: Interval) -> str:
+    """What an interval is, in one line."""
+    return f"{100 * interval.level:g} % bootstrap interval of the mean over {plural(interval.n_clusters, 'cluster')}"
 
 
-def _summary_row(
-    row: RowView, columns: Iterable[ColumnView], best: Mapping[str, float], first: RowView | None
-) -> Html:  # fmt: skip
+def best_cost(column: ColumnView, section: Section, rows: Iterable[RowView]) -> float:
+    """The smallest cost (`Section.cost`) of a column; NaN when fewer than two rows have one."""
+    finite = [cost for row in rows if math.isfinite(cost := section.cost(row, column))]
+    return min(finite) if len(finite) > 1 else math.nan
+
+
+def _summary_row(row: RowView, columns: Iterable[_Column], first: RowView | None) -> Html:
     tag = el("span", _KIND_TEXT[row.kind], class_="tag") if _KIND_TEXT[row.kind] else None
+    still = el("span", "barely moves", class_="lost", title=row.still) if row.still else None
     lost = el("span", f"{row.n_incomplete} incomplete", class_="lost", title="clips that lack at least one value")
-    count = el("span", plural(row.n_clips, "clip"), *([" ", lost] if row.n_incomplete else []), tag, class_="under")
+    parts = [tag, lost if row.n_incomplete else None, still]
+    count = el("span", plural(row.n_clips, "clip"), *(part for part in parts if part is not None), class_="under")
     name = el("th", el("span", row.name, class_="name"), count, scope="row", title=row.summary or None)
-    cells = [_score_cell(row, column.name, best[column.name], first) for column in columns]
-    return el("tbody", el("tr", name, *cells), class_=row.kind)
+    return el("tbody", el("tr", name, *(column.cell(row, first) for column in columns)), class_=row.kind)
 
 
-def _score_cell(row: RowView, name: str, best: float, first: RowView | None) -> Html:
-    record = row.scores.get(name)
-    if record is None:
-        return el("td", class_="none")
-    value = row.value(name)
-    is_best = row.kind != "reference" and value == best
-    shown = el("strong" if is_best else "span", short(value), class_="best" if is_best else "value")
-    change = None
-    if row.kind == "against" and first is not None and math.isfinite(value - first.value(name)):
-        change = el("span", f"Δ {first.value(name) - value:+.3g}", class_="under")
-    return el("td", shown, _counts(record), change, title=repr(value) if math.isfinite(value) else None)
-
-
-def _counts(record: ScoreRecord) -> Html:
+def _counts(record: ScoreRecord, row: RowView) -> Html | None:
+    """n, and what is unscored; a mean over all clips of the row says nothing."""
     if not record.n_unscored:
-        return el("span", f"n {record.n}", class_="under")
+        whole = record.n == row.n_clips and record.name in row.intervals
+        return None if whole else el("span", f"n {record.n}", class_="under")
     reasons = "; ".join(f"{reason}: {count}" for reason, count in record.reasons.items())
     lost = el("span", f"{record.n_unscored} unscored", class_="lost", title=reasons)
     return el("span", f"n {record.n} ", lost, class_="under")
+
+
+def copies_table(copies: Sequence[CopyView]) -> Html:
+    """The clips that are nearest to a training clip, worst first."""
+    texts = ("generated clip", "nearest training clip", "distance", "ratio", "copy")
+    head = el("tr", *(el("th", text, scope="col") for text in texts))
+    body = [
+        el("tr", el("td", breakable(copy.clip_id)), el("td", breakable(copy.nearest)),
+           el("td", short(copy.distance), class_="number"), el("td", short(copy.ratio), class_="number"),
+           el("td", _copy_badge(copy)))
+        for copy in copies
+    ]  # fmt: skip
+    return el("div", el("table", el("thead", head), el("tbody", *body), class_="reasons copies"), class_="scroll")
+
+
+def _copy_badge(copy: CopyView) -> Html | None:
+    if not (copy.exact or copy.near):
+        return None
+    return el("span", "exact copy" if copy.exact else "near copy", class_="badge not-scored")
 
 
 def columns_list(columns: Sequence[ColumnView]) -> Html:

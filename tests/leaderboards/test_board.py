@@ -267,8 +267,11 @@ def test_a_score_of_no_known_metric_is_a_user_error(run, board):
         boards.verify(board, run)
 
 
-def rewrite_clips(run, keep):
-    """Write the clips again without some rows and make the run say that this is right."""
+def rewrite_clips(run, keep, windows=()):
+    """Write the clips again without some rows and make the run say that this is right.
+
+    Reference clips in `windows` become two windows of one file.
+    """
     from macebench.tables import ClipRow, file_sha256, read_clips, value_columns, write_clips
 
     path = run / "clips.parquet"
@@ -281,6 +284,9 @@ def rewrite_clips(run, keep):
         texts = {"reasons": json.loads(row["reasons"]), "notes": json.loads(row["notes"])}
         values = {name: row[name] for name in columns}
         rows.append(ClipRow(**(fields | texts | {"values": values, "features": features})))
+    cut = [row for row in rows if row.role == "reference" and row.clip_id in windows]
+    rows = [row for row in rows if row not in cut] if cut else rows
+    rows += [dataclasses.replace(row, clip_id=f"{row.clip_id}@{start}") for row in cut for start in ("0.000", "17.067")]
     write_clips(path, [row for row in rows if keep(row)])
     digest = file_sha256(path)
     edit_result(run, lambda result: result.update(clips_sha256=digest))
@@ -371,9 +377,111 @@ def test_a_run_in_which_nothing_was_scored_can_be_added_and_verified(make_run, t
     assert boards.verify(board, run) == []
 
 
-def test_the_score_of_a_further_metric_is_computed_again():
-    from macebench.leaderboards.recompute import metrics_of
-    from macebench.protocol import load_protocol
+def test_the_score_of_a_metric_that_is_not_the_protocols_is_computed_again(run):
+    import pandas as pd
 
-    names = [metric.name for metric in metrics_of(load_protocol("ma2d-paper/1"), ["temporal_flickering", "bas_z"])]
-    assert names == ["fid_k", "fid_g", "div_k", "div_g", "bas", "temporal_flickering"]
+    from macebench.leaderboards.recompute import recompute
+    from macebench.protocol import load_protocol
+    from macebench.tables import read_clips
+
+    protocol = load_protocol("ma2d-paper/1")
+    clips = pd.DataFrame(read_clips(run / "clips.parquet")).assign(protocol_hash=protocol.hash)
+    found = recompute("mine", protocol, clips, ["temporal_flickering", "bas_z"])
+    assert found.scores["temporal_flickering"].n == 4
+    assert found.reference["bas_z"].n == 6
+    assert "temporal_flickering" not in found.reference
+    assert "fid_k" not in found.reference
+
+
+def test_a_motion_run_has_its_own_metrics_under_the_same_column_names(make_run, tmp_path, board):
+    run = make_run(tmp_path / "run", protocols=("motion3d-fixed/1",), lost=("c",))
+    boards.add(run, board, calibration=True)
+    row = read_board(board)[0]
+    assert {"fid_k", "kid_k_se", "fid_infinity_g", "bas_z", "fsr_left", "foot_slide", "frozen_share"} <= set(row.scores)
+    assert row.pose_backend == ""
+    assert boards.verify(board, run) == []
+    change_row(board, 0, scores=row.scores | {"fid_k": Cell(value=1.0, n=4, unscored=1)})
+    assert findings(board, run) == {("mine", "fid_k")}
+
+
+def test_the_reference_sets_own_value_is_on_the_board_and_verified(run, board):
+    boards.add(run, board, calibration=True)
+    row = read_board(board)[0]
+    with_reference = {name for name, cell in row.scores.items() if cell.reference is not None}
+    assert with_reference == set(row.scores) - {"fid_k", "fid_g", "temporal_flickering"}
+    cell = row.scores["bas"]
+    change_row(board, 0, scores=row.scores | {"bas": cell.model_copy(update={"reference": cell.reference + 0.1})})
+    assert findings(board, run) == {("mine", "bas.reference")}
+    change_row(board, 0, scores=row.scores | {"bas": cell.model_copy(update={"reference": None})})
+    assert findings(board, run) == {("mine", "bas.reference")}
+
+
+def without_references(row):
+    return {name: cell.model_copy(update={"reference": None}) for name, cell in row.scores.items()}
+
+
+def test_a_row_from_before_there_were_reference_values_is_verified_without_them(run, board):
+    boards.add(run, board)
+    change_row(board, 0, scores=without_references(read_board(board)[0]))
+    assert "reference," not in board.read_text("utf-8").splitlines()[0].replace(",reference,", ",")
+    assert boards.verify(board, run) == []
+    assert len(boards.add(run, board).unchanged) == 1
+
+
+def test_a_changed_reference_value_is_another_row(run, board):
+    boards.add(run, board)
+    row = read_board(board)[0]
+    cell = row.scores["bas"]
+    change_row(board, 0, scores=row.scores | {"bas": cell.model_copy(update={"reference": 0.25})})
+    with pytest.raises(UserError, match=r"bas\.reference: 0\.25 != 0\.\d+"):
+        boards.add(run, board)
+
+
+def shown(board, width=100):
+    from rich.console import Console
+
+    screen = Console(width=width, file=io.StringIO())
+    for table in boards.show(board, width):
+        screen.print(table)
+    return screen.file.getvalue()
+
+
+def test_the_board_shows_the_reference_the_distance_to_it_and_who_barely_moves(make_run, tmp_path, board):
+    run = make_run(tmp_path / "run", protocols=("motion3d-fixed/1",), still=("frozen",))
+    boards.add(run, board, calibration=True)
+    text = shown(board)
+    gap = abs(read_board(board)[0].scores["bas"].value - read_board(board)[0].scores["bas"].reference)
+    assert f"Δ{gap:.3f}" in text
+    assert "reference set" in text
+    assert "frozen (barely moves)" in text
+    assert "kid_k_se" not in text.replace("\n", "")
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+
+
+def test_windows_of_one_file_are_one_file_of_the_reference_set(make_run, tmp_path, board):
+    names = ("solo@a", "b", "c")
+    run = make_run(tmp_path / "run", protocols=("megadance-eval/1",), reference_names=names)
+    first = rewrite_clips(run, lambda row: True)
+    rewrite_clips(run, lambda row: True, windows=("b", "c"))
+    assert first != rewrite_clips(run, lambda row: True)
+    recount(run)
+    boards.add(run, board, calibration=True)
+    assert read_board(board)[0].n_reference == 3
+    assert boards.verify(board, run) == []
+
+
+def recount(run):
+    """Score the rows of a run again, so that it agrees with changed clips."""
+    from macebench.leaderboards.recompute import recompute
+    from macebench.leaderboards.verify import parse_stored
+    from macebench.results import RunResult, with_reference
+    from macebench.tables import read_clips
+
+    result, clips = RunResult.read(run), read_clips(run / "clips.parquet")
+    entries = []
+    for entry in result.entries:
+        protocol = parse_stored(result.protocols[entry.protocol_hash])
+        found = recompute(entry.model.name, protocol, clips, [score.name for score in entry.scores])
+        records = with_reference(found.scores.values(), found.reference.values())
+        entries.append(entry.model_copy(update={"scores": records}))
+    (run / "result.json").write_text(result.model_copy(update={"entries": entries}).model_dump_json(), "utf-8")

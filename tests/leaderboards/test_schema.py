@@ -45,7 +45,7 @@ rows = st.builds(
     versions=st.dictionaries(st.sampled_from(["python", "numpy", "scipy"]), names),
     scores=st.dictionaries(
         st.sampled_from(["bas", "fid_k", "=x", "a b"]),
-        st.builds(Cell, value=st.none() | numbers, n=counts, unscored=counts),
+        st.builds(Cell, value=st.none() | numbers, n=counts, unscored=counts, reference=st.none() | numbers),
     ),
 )  # fmt: skip
 
@@ -75,6 +75,22 @@ def test_columns_have_one_order():
     header = to_csv([row()]).splitlines()[0].split(",")
     scores = ["bas", "bas.n", "bas.unscored", "fid_k", "fid_k.n", "fid_k.unscored"]
     assert header == [*LEADING, *scores, *TRAILING]
+
+
+def test_the_reference_sets_own_value_has_a_column_where_a_row_has_one():
+    scores = {"bas": Cell(value=0.5, n=3, unscored=0, reference=0.25), "fid_k": Cell(value=2.0, n=3, unscored=0)}
+    text = to_csv([row(scores=scores), row(model="old", scores={"bas": Cell(value=0.5, n=3, unscored=0)})])
+    header = text.splitlines()[0].split(",")
+    assert [name for name in header if name.startswith(("bas", "fid"))] == [
+        "bas", "bas.n", "bas.unscored", "bas.reference", "fid_k", "fid_k.n", "fid_k.unscored",
+    ]  # fmt: skip
+    new, old = from_csv(text)
+    assert (new.scores["bas"].reference, old.scores["bas"].reference) == (0.25, None)
+
+
+def test_a_reference_value_without_its_score_is_an_unknown_column():
+    with pytest.raises(UserError, match=r"unknown columns: fid_k\.reference"):
+        from_csv(FIRST_FILE.replace("clips_sha256", "fid_k.reference,clips_sha256").replace(",bb", ",1,bb"))
 
 
 def test_what_is_missing_is_an_empty_cell_and_not_a_number():
@@ -117,7 +133,7 @@ def test_a_wrong_file_names_the_place(old, new, message):
         from_csv(FIRST_FILE.replace(old, new, 1))
 
 
-@pytest.mark.parametrize("name", ["model", "bas.n", "x.unscored"])
+@pytest.mark.parametrize("name", ["model", "bas.n", "x.unscored", "x.reference"])
 def test_a_score_cannot_take_the_name_of_a_column(name):
     with pytest.raises(ValueError, match="taken by the schema"):
         to_csv([row(scores={name: Cell(value=1.0, n=1, unscored=0)})])

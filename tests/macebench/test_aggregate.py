@@ -15,6 +15,8 @@ from macebench.aggregate import (
     TOO_FEW_GENERATED,
     TOO_FEW_REFERENCE,
     aggregate,
+    metrics_of,
+    reference_scores,
 )
 from macebench.errors import Unscorable
 from macebench.protocol import load_protocol
@@ -130,3 +132,40 @@ def test_the_order_of_rows_changes_no_bit_and_each_clip_counts_once(values, seed
     two = aggregate(table(*shuffled), table(*shuffled), PROTOCOL, metrics)
     assert [repr(score) for score in one] == [repr(score) for score in two]
     assert all(score.n + score.n_unscored == len(values) for score in one)
+
+
+def test_the_reference_sets_own_values_are_of_columns_that_aim_at_it():
+    spread = set_metric(lambda generated, reference, protocol: float(np.ptp(generated.values)), "s")
+    calls = []
+    distance = Metric("d", lambda *sets: calls.append(sets), (Column("d", "1", "lower"),), frozenset(), feature="k")
+    two = Metric("t", lambda *_: {}, (Column("x", "1", "reference"), Column("y", "1", "higher")), frozenset())
+    found = reference_scores(CLIPS, PROTOCOL, [MEAN, distance, spread, two])
+    assert [(score.name, score.value) for score in found] == [("s", 6.0), ("x", 2.5)]
+    assert calls == []
+
+
+def test_a_column_is_of_the_protocols_own_metric_whatever_its_name():
+    metrics, lost = metrics_of(load_protocol("motion3d-fixed/1"), ["fid_k", "frozen_share", "charm"])
+    by_column = {column.name: metric.name for metric in metrics for column in metric.columns}
+    assert (by_column["fid_k"], by_column["frozen_share"]) == ("fid_k_3d", "activity_3d")
+    assert lost == ["charm"]
+    assert all("pose" not in metric.needs for metric in metrics)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "recorded", "expected"),
+    [
+        ("ma2d-paper/1", (), "kid_k_2d"),
+        ("aist-bailando/1", (), "kid_k_3d"),
+        ("ma2d-paper/1", ("kid_k_3d", "no such metric"), "kid_k_3d"),
+    ],
+)
+def test_another_column_is_of_what_the_run_recorded_or_of_the_protocols_track(protocol, recorded, expected):
+    metrics, lost = metrics_of(load_protocol(protocol), ["kid_k", "kid_k_se"], recorded)
+    assert (metrics[-1].name, lost) == (expected, [])
+
+
+def test_a_protocols_own_metric_that_nobody_registered_is_left_out():
+    protocol = PROTOCOL.model_copy(update={"metrics": ("nobody-made-this", "bas")})
+    metrics, lost = metrics_of(protocol, ["bas_z"])
+    assert ([metric.name for metric in metrics], lost) == (["bas"], [])

@@ -117,3 +117,45 @@ def test_set_hash_depends_on_content_only(tmp_path):
     one = load_set(folder_of(tmp_path / "1", "a.mp4", "b.mp4")).clips
     assert set_hash(one) == set_hash(tuple(reversed(one)))
     assert set_hash(one) != set_hash(one[:1])
+
+
+def test_motions_of_a_folder_with_music_beside_them_and_in_aist_names(tmp_path):
+    folder = folder_of(tmp_path, "a.npz", "a.wav", "gBR_sBM_cAll_d04_mBR0_ch01.npy", "b.bvh", "c.mp4", "d.pkl")
+    music = tmp_path / "music"
+    music.mkdir()
+    (music / "mBR0.wav").write_bytes(b"x")
+    clips = {clip.clip_id: clip for clip in load_set(folder, kind="motion", music=music).clips}
+    assert sorted(clips) == ["a", "b", "gBR_sBM_cAll_d04_mBR0_ch01"]
+    assert clips["a"].music == folder / "a.wav"
+    assert clips["b"].music is None
+    assert clips["gBR_sBM_cAll_d04_mBR0_ch01"].music == music / "mBR0.wav"
+
+
+def test_motions_of_a_data_set(tmp_path):
+    folder = data_set(tmp_path, [("x", "x.mp4", "train"), ("y", "y.mp4", "test"), ("z", "z.mp4", "test")])
+    with pytest.raises(UserError, match="holds no motion"):
+        load_set(folder, kind="motion")
+    (folder / "motions").mkdir()
+    (folder / "motions" / "y.npz").write_bytes(b"y")
+    (folder / "music").mkdir()
+    (folder / "music" / "y.wav").write_bytes(b"y")
+    y, z = load_set(f"{folder}:test", kind="motion").clips
+    assert (y.path.name, y.music, z.sha256) == ("y.npz", folder / "music" / "y.wav", "")
+
+
+def test_motions_named_in_the_manifest(tmp_path):
+    folder = data_set(tmp_path, [("x", "x.mp4", "test")])
+    table = pd.read_parquet(folder / "metadata.parquet").assign(motion_file_name=["3d/x.npy"])
+    table.to_parquet(folder / "metadata.parquet")
+    (folder / "3d").mkdir()
+    (folder / "3d" / "x.npy").write_bytes(b"x")
+    (clip,) = load_set(folder, kind="motion").clips
+    assert clip.path == (folder / "3d" / "x.npy").resolve()
+    table.assign(motion_file_name=["../x.npy"]).to_parquet(folder / "metadata.parquet")
+    with pytest.raises(UserError, match="leaves the folder"):
+        load_set(folder, kind="motion")
+
+
+def test_a_folder_of_pickles_names_the_command_that_converts_them(tmp_path):
+    with pytest.raises(UserError, match=r"macebench convert .*--trust-pickle"):
+        load_set(folder_of(tmp_path, "a.pkl"), kind="motion")

@@ -63,3 +63,22 @@ def test_what_cannot_be_generated_is_refused(tmp_path):
         generate("test-generate-bow", {}, tmp_path)
     with pytest.raises(UserError, match="generates nothing"):
         generate("frozen", {"a": tmp_path / "a.wav"}, tmp_path)
+
+
+def test_a_motion_is_kept_with_its_music(tmp_path, click_track):
+    from macebench.motion import read_motion
+
+    made = generate("test-generate-bow", sounds(tmp_path, click_track), tmp_path / "out", as_motion=True)
+    assert [path.name for path in made.videos] == ["s0.npz", "s1.npz"]
+    motion = read_motion(made.videos[1])
+    assert (motion.fps, len(motion)) == (20.0, 10)
+    assert (tmp_path / "out" / "s1.wav").read_bytes() == (tmp_path / "s1.wav").read_bytes()
+
+
+def test_a_video_model_has_no_motion(tmp_path, click_track):
+    @model("test-generate-film")
+    class Film:
+        card = ModelCard("test-generate-film", "video", "A film.")
+
+    with pytest.raises(UserError, match="no 3-D motions"):
+        generate("test-generate-film", sounds(tmp_path, click_track), tmp_path / "out", as_motion=True)

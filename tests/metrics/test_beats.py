@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from macebench.demo.choreography import choreograph
+from macebench.demo.music import GENRES, compose
 from macebench.errors import UnknownNameError, Unscorable
 from macebench.metrics import beats
 from macebench.metrics.beats import beat_alignment, beat_report, motion_beats, music_beats, speed_curve
@@ -69,6 +71,51 @@ def test_released_music_beats():
     sound = librosa.resample(data["signal"], orig_sr=15360, target_sr=8320)
     found = music_beats(sound, 8320, variant="mace2d")
     np.testing.assert_array_equal((found * 16).astype(int), data["beat_video_index_16fps"])
+
+
+@needs_shared
+@pytest.mark.parametrize("rate", [15360, 22050])
+def test_music_beats_of_the_3d_codes(rate):
+    """The beat column of EDGE's features and the beats of LODGE, frame by frame at 30 a second."""
+    import librosa
+
+    data = np.load(PARITY / "music_features.npz")
+    sound = data["signal"] if rate == 15360 else librosa.resample(data["signal"], orig_sr=15360, target_sr=rate)
+    edge = music_beats(sound, rate, variant="edge")
+    np.testing.assert_array_equal(np.round(edge * 30, 9), np.flatnonzero(data["features35"][:, 34]))
+    lodge = music_beats(sound, rate, variant="lodge")
+    np.testing.assert_array_equal(np.round(lodge * 30, 9), data["lodge_beats"])
+
+
+@needs_shared
+def test_start_tempo_of_the_3d_codes(monkeypatch):
+    import librosa.beat
+
+    data = np.load(PARITY / "music_features.npz")
+    golden = json.loads((PARITY / "music_features.json").read_text())
+    given = []
+    whole = librosa.beat.beat_track
+    monkeypatch.setattr(
+        librosa.beat, "beat_track", lambda **options: given.append(options["start_bpm"]) or whole(**options)
+    )
+    for variant in ("edge", "lodge"):
+        music_beats(data["signal"], 15360, variant=variant)
+    assert given == pytest.approx([golden["start_bpm_from_audio"], golden["lodge_start_bpm"]], rel=1e-6)
+
+
+@pytest.mark.parametrize(("variant", "rate"), [("edge", 22050), ("lodge", 15360), ("bailando", 30720)])
+def test_published_trackers_find_clicks_on_whole_frames(click_track, variant, rate):
+    import librosa
+
+    sound = librosa.resample(click_track(8.0, 120), orig_sr=22050, target_sr=rate)
+    found = music_beats(sound, rate, variant=variant)
+    frames = found * (60 if variant == "bailando" else 30)
+    np.testing.assert_allclose(frames, np.round(frames), atol=1e-9)
+    assert beat_report(np.arange(0.1, 8.0, 0.5), found, 8.0, sigma_s=0.1).f_score >= 0.9
+
+
+def test_a_sound_that_becomes_too_short_has_no_beats():
+    assert music_beats(np.sin(np.arange(3000.0)), 30720, variant="edge").shape == (0,)
 
 
 @pytest.mark.parametrize("bpm", [90, 120, 140])
@@ -353,3 +400,57 @@ def test_the_null_of_a_long_clip_needs_little_memory():
     finally:
         tracemalloc.stop()
     assert peak < 100e6
+
+
+def test_published_and_mace2d_are_one_rule():
+    clip = dance([0.63, 1.7, 2.4, 3.52], 5.0, 30.0)
+    both = [motion_beats(clip, fps=30, smoothing_s=1 / 6, variant=name) for name in ("published", "mace2d")]
+    np.testing.assert_array_equal(*both)
+
+
+def test_beats_beyond_the_end_are_misses_when_kept():
+    music, motion = np.array([0.5, 1.0, 1.5, 2.5, 3.0]), np.array([0.5, 1.1, 1.5])
+    cut, kept = (beat_report(music, motion, 2.0, sigma_s=0.05, keep_beyond=keep) for keep in (False, True))
+    assert kept.raw == pytest.approx(cut.raw * 3 / 5, abs=1e-9)
+    assert kept.null == pytest.approx(cut.null * 3 / 5, abs=1e-9)
+    assert (cut.recall, kept.recall) == (2 / 3, 2 / 5)
+    assert cut.precision == kept.precision == 2 / 3
+    back = beat_report(music, motion, 2.0, sigma_s=0.05, direction="motion_to_music", keep_beyond=True)
+    assert back.raw == pytest.approx(plain_alignment(motion, music, 0.05))
+
+
+@pytest.fixture(scope="module")
+def pieces():
+    """Twelve pieces of the demo's music: (true beats, tracked beats, seed, genre), 12 s each."""
+    made = []
+    for seed in range(12):
+        genre = sorted(GENRES)[seed % 6]
+        piece = compose(genre, 12.0, seed, sample_rate=22050)
+        made.append((piece.beats_s, music_beats(piece.samples, 22050), seed, genre))
+    return made
+
+
+@pytest.mark.slow
+def test_true_beats_of_the_demo_are_found(pieces):
+    scores = [beat_report(true, found, 12.0, sigma_s=0.1).f_score for true, found, _, _ in pieces]
+    assert np.median(scores) >= 0.9
+
+
+@pytest.mark.slow
+def test_a_dance_on_every_second_beat_is_far_from_chance_and_wrong_music_is_at_chance(pieces):
+    danced = []
+    for true, _, seed, genre in pieces:
+        joints = choreograph(true[seed % 2 :: 2], 12.0, 30.0, seed, genre).motion.joints
+        danced.append(motion_beats(joints, fps=30, smoothing_s=1 / 12))
+
+    def corrected(turn):
+        heard = [found for _, found, _, _ in pieces[turn:] + pieces[:turn]]
+        scores = [beat_report(h, d, 12.0, sigma_s=0.1).corrected for h, d in zip(heard, danced, strict=True)]
+        return np.mean(scores), np.std(scores, ddof=1) / np.sqrt(len(scores))
+
+    right, right_error = corrected(0)
+    assert right > 0.2
+    assert right > 10 * right_error
+    wrong, wrong_error = corrected(1)
+    assert abs(wrong) <= wrong_error
+    assert abs(np.mean([corrected(turn)[0] for turn in range(1, 12)])) < 0.02

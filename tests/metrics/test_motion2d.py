@@ -10,7 +10,6 @@ from macebench.metrics import motion2d
 from macebench.metrics._beat_columns import whole_frames
 from macebench.metrics.diversity import diversity
 from macebench.metrics.frechet import frechet_distance
-from macebench.metrics.tracks import prepare_track
 from macebench.protocol import load_protocol
 from macebench.types import Beats, Clip, Evidence, FeatureSet, Missing, PoseTrack
 
@@ -93,7 +92,9 @@ def test_paper_protocol_end_to_end_on_golden_clips():
         generated, reference = FeatureSet(values[1::2]), FeatureSet(values[0::2])
         fid = getattr(motion2d, f"fid_{family}")(generated, reference, PAPER)
         div = getattr(motion2d, f"div_{family}")(generated, reference, PAPER)
-        assert fid == {f"fid_{family}": pytest.approx(aggregate["fid"], rel=1e-4)}
+        assert fid[f"fid_{family}"] == pytest.approx(aggregate["fid"], rel=1e-4)
+        small = len(generated) < values.shape[1]
+        assert fid.get("note") == (f"n {len(generated)} below {values.shape[1]} features: biased" if small else None)
         assert div == {f"div_{family}": pytest.approx(aggregate["div_pred"], rel=1e-4)}
 
 
@@ -121,8 +122,6 @@ def test_dance_on_the_beat_is_far_from_chance():
 def test_columns_are_those_that_are_registered():
     found = scores(dancer())
     assert sorted(found) == sorted(column.name for column in motion2d.BEAT_COLUMNS)
-    without = FIXED.model_copy(update={"beats": FIXED.beats.model_copy(update={"null": False})})
-    assert set(scores(dancer(), without)) == {"bas", "beat_precision", "beat_recall", "beat_f"}
 
 
 def test_half_a_beat_off_is_worse_than_chance():
@@ -185,7 +184,6 @@ def test_assumed_frame_rate_replaces_the_true_one():
 
 
 def test_quantised_beats_are_whole_frames_once_each():
-    track = prepare_track(dancer(), PAPER)
     heard = np.array([0.0, 0.0624, 0.0626, 0.11, 3 / 16, 3.99, 4.01])
     found = whole_frames(heard, PAPER.beats.quantise_fps)
     np.testing.assert_allclose(found * 16, [0, 1, 3, 63, 64])

@@ -244,3 +244,42 @@ def test_time_base_that_is_no_round_number(decoder, make):
     ticks = [1001 * index for index in range(8)]
     _, times = read(decoder, make.timed("ntsc.mp4", ticks, base=Fraction(1, 30000)))
     assert np.allclose(times, np.arange(8) * 1001 / 30000, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("size", "max_side", "expected"),
+    [("64x48", 32, (24, 32)), ("48x64", 32, (32, 24)), ("64x48", 33, (25, 33)), ("64x6", 8, (1, 8))],
+)
+def test_smaller_pictures_keep_their_shape_and_their_times(make, decoder, size, max_side, expected):
+    path = make.pattern("small.mp4", size=size)
+    full, times = read(decoder, path)
+    small, small_times = read(decoder, path, max_side=max_side)
+    assert small.shape == (len(full), *expected, 3)
+    assert np.array_equal(small_times, times)
+
+
+def test_smaller_pictures_are_averages_of_the_large_ones(make, decoder):
+    path = make.pattern("area.mp4", "-crf", "1", size="256x192")
+    full, _ = read(decoder, path)
+    small, _ = read(decoder, path, max_side=32)
+    means = full.reshape(len(full), 24, 8, 32, 8, 3).astype(float).mean(axis=(2, 4))
+    picked = full[:, 4::8, 4::8].astype(float)
+    assert np.abs(small - means).mean() < 3.0 < np.abs(picked - means).mean()
+
+
+@pytest.mark.parametrize("max_side", [64, 65, 4000])
+def test_pictures_are_never_made_larger(make, decoder, max_side):
+    path = make.pattern("same.mp4")
+    assert np.array_equal(read(decoder, path, max_side=max_side)[0], read(decoder, path)[0])
+
+
+def test_smaller_pictures_are_square_and_turned(make, decoder):
+    wide = make.pattern("wide.mp4", "-vf", "setsar=2/1", size="64x48")
+    assert read(decoder, wide, max_side=64)[0].shape[1:] == (24, 64, 3)
+    make.ffmpeg("-display_rotation", "90", "-i", "wide.mp4", "-c", "copy", "turned.mp4")
+    assert read(decoder, make.path("turned.mp4"), max_side=64)[0].shape[1:] == (64, 24, 3)
+
+
+def test_a_side_must_have_a_pixel(make, decoder):
+    with pytest.raises(ValueError, match="max_side 0"):
+        decoder.frames(make.path("any.mp4"), max_side=0)

@@ -1,4 +1,5 @@
 import io
+import re
 
 import pytest
 
@@ -50,3 +51,26 @@ def test_names_are_no_markup(make_run, tmp_path):
 def test_an_empty_run_has_a_table_without_rows(make_run, tmp_path):
     (table,) = summary_tables(RunResult.read(make_run(tmp_path / "run", models=(), names=())))
     assert table.row_count == 0
+
+
+@pytest.mark.parametrize("width", [60, 100, 160])
+def test_a_motion_run_says_the_aim_the_distance_to_it_and_who_barely_moves(make_run, tmp_path, width):
+    result = RunResult.read(make_run(tmp_path / "run", protocols=("motion3d-fixed/1",), still=("frozen",)))
+    text = printed(result, width)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    score = result.entries[0].score("bas")
+    assert f"{score.value:.3f}" in text
+    assert f"Δ{score.gap:.3f}" in text
+    assert f"{score.reference:.3f}" in text
+    assert "±" in text
+    for part in ("reference set", "frozen (barely", "smaller is better"):
+        assert part in " ".join(text.split())
+
+
+def test_a_run_from_before_reference_values_has_a_table(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    path = run / "result.json"
+    path.write_text(re.sub(r'"reference": ?[-\d.e]+', '"reference": null', path.read_text("utf-8")), "utf-8")
+    text = printed(RunResult.read(run))
+    assert "Δ" not in text
+    assert "reference set" not in text

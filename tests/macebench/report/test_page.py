@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -9,6 +10,7 @@ import pytest
 
 from macebench.errors import UserError
 from macebench.report import write_report
+from macebench.report.numbers import short
 from macebench.tables import file_sha256
 
 HOSTILE = ("<script>alert(1)</script>", "../../etc/passwd", "=cmd()", '" onload="alert(1)', "</style><b>", "{{7*7}}")
@@ -120,13 +122,156 @@ def test_each_score_has_n_unscored_and_direction(make_run, tmp_path):
     assert re.findall(r'<tbody class="(\w+)"', table) == ["evaluated", "calibration", "reference"]
 
 
-def test_best_is_marked_only_where_there_is_a_direction(make_run, tmp_path):
-    source = write_report(make_run(tmp_path / "run")).read_text("utf-8")
-    table = source[source.index('<table class="summary">') : source.index("</table>")]
-    assert table.count('class="best"') == 2
-    first = table[table.index('<tbody class="evaluated"') : table.index('<tbody class="calibration"')]
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", first)
-    assert [index for index, cell in enumerate(cells) if 'class="best"' in cell] == [0, 1]
+def summary_of(source):
+    return source[source.index('<table class="summary">') : source.index("</table>")]
+
+
+def rows_of(table):
+    """Cells of each row of a summary table by the row's class."""
+    bodies = re.findall(r'<tbody class="(\w+)">(.*?)</tbody>', table, re.DOTALL)
+    return {kind: re.findall(r"<td[^>]*>(.*?)</td>", body) for kind, body in bodies}
+
+
+def test_best_is_the_lowest_the_highest_or_the_nearest_to_the_reference(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    table = summary_of(write_report(run).read_text("utf-8"))
+    rows = rows_of(table)
+    result = json.loads((run / "result.json").read_text("utf-8"))
+    mine, frozen = ({score["name"]: score for score in entry["scores"]} for entry in result["entries"])
+
+    def cost(score):
+        if score["better"] == "reference":
+            return abs(score["value"] - score["reference"])
+        return -score["value"] if score["better"] == "higher" else score["value"]
+
+    for index, name in enumerate(mine):
+        best = [cost(mine[name]) <= cost(frozen[name]), cost(frozen[name]) <= cost(mine[name])]
+        assert ['class="best"' in rows[kind][index] for kind in ("evaluated", "calibration")] == best, name
+    assert not any('class="best"' in cell for cell in rows["reference"])
+
+
+def test_where_nearer_is_better_the_reference_and_the_gap_are_shown(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    table = summary_of(write_report(run).read_text("utf-8"))
+    entry = json.loads((run / "result.json").read_text("utf-8"))["entries"][0]
+    aimed = [score for score in entry["scores"] if score["better"] == "reference"]
+    assert len(aimed) == 9
+    cells = rows_of(table)["evaluated"]
+    for score in aimed:
+        assert f"ref {short(score['reference'])}" in table
+        cell = cells[[item["name"] for item in entry["scores"]].index(score["name"])]
+        assert f"gap {short(abs(score['value'] - score['reference']))}" in cell
+    assert "gap" not in cells[0]
+    assert not any("gap" in cell for cell in rows_of(table)["reference"])
+
+
+def test_a_mean_has_an_interval_and_a_set_has_none_and_the_page_says_why(make_run, tmp_path):
+    from macebench.metrics.statistics import bootstrap_mean
+
+    page = write_report(make_run(tmp_path / "run")).read_text("utf-8")
+    cells = rows_of(summary_of(page))["evaluated"]
+    values = [0.5 + 0.1 * math.cos(k) for k in range(5)]
+    interval = bootstrap_mean(values, clusters=range(5), seed=0)
+    assert f"{short(interval.low)} … {short(interval.high)}" in cells[4]
+    assert "95 % bootstrap interval of the mean over 5 clusters" in cells[4]
+    assert sum("…" in cell for cell in cells) == 8
+    assert all("n 5" in cell for cell in cells[:4])
+    assert "Fréchet distances and diversity have no interval" in page
+    assert page.count('class="whisker"') == 8 * 2
+
+
+def test_columns_stand_in_groups(make_run, tmp_path):
+    run = make_run(tmp_path / "run", protocols=("motion3d-fixed/1",))
+    page = Page(write_report(run).read_text("utf-8"))
+    bands = [item for item in page.all("th") if item.get("class") == "group"]
+    assert [int(item["colspan"]) for item in bands] == [6, 2, 7, 7, 2]
+    text = page.text
+    places = [text.index(name) for name in ("distances", "diversity", "beats", "feet", "activity")]
+    assert places == sorted(places)
+    assert "± " in text
+
+
+def test_a_row_that_barely_moves_is_said_and_never_best(make_run, tmp_path):
+    run = make_run(tmp_path / "run", protocols=("motion3d-fixed/1",), still=("mine",))
+    source = write_report(run).read_text("utf-8")
+    text = Page(source).text
+    assert "Too little dance." in text
+    assert "mine moves in 10 % of its frames (reference 95 %)" in text
+    cells = rows_of(summary_of(source))["evaluated"]
+    assert not any('class="best"' in cell for cell in cells)
+    assert "barely moves" in cells[0]
+    assert "barely moves" not in cells[8]
+    moving = write_report(make_run(tmp_path / "moving", protocols=("motion3d-fixed/1",))).read_text("utf-8")
+    assert "barely moves" not in summary_of(moving)
+
+
+def test_a_calibration_row_that_barely_moves_is_no_warning(make_run, tmp_path):
+    run = make_run(tmp_path / "run", protocols=("motion3d-fixed/1",), still=("frozen",))
+    source = write_report(run).read_text("utf-8")
+    assert "Too little dance." not in source
+    assert "barely moves" in summary_of(source)
+
+
+def write_copies(run, rows):
+    import pandas as pd
+
+    digest = next(iter(json.loads((run / "result.json").read_text("utf-8"))["protocols"]))
+    names = ["model", "protocol_hash", "clip_id", "nearest_clip_id", "distance", "ratio", "exact", "near"]
+    table = pd.DataFrame([("mine", digest, *row) for row in rows], columns=names)
+    table.to_parquet(run / "contamination.parquet")
+
+
+def test_copies_of_training_clips_are_counted_and_the_worst_come_first(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    assert "Copies of training clips" not in report(run).text
+    write_copies(run, [
+        ("a", "t1", 3.0, 1.1, False, False), ("b", "<t2>", 0.0, 0.0, True, True), ("c", "t3", 0.1, 0.05, False, True),
+        ("d", "t4", 2.0, 0.9, False, False),
+    ])  # fmt: skip
+    source = write_report(run).read_text("utf-8")
+    assert "mine: 2 of 4 clips near a training clip, 1 exact." in source
+    table = source[source.index('class="reasons copies"') :]
+    places = [table.index(f"<td>{name}</td>") for name in ("&lt;t2&gt;", "t3", "t4", "t1")]
+    assert places == sorted(places)
+
+
+def test_a_broken_table_of_copies_is_a_user_error(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "contamination.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"contamination\.parquet"):
+        write_report(run)
+
+
+def motion_run(make_run, folder, tmp_path, **options):
+    """A run of motions whose clips `a` and `b` are files that exist."""
+    from macebench.motion import write_motion
+    from macebench.skeleton import forward_kinematics
+    from macebench.types import Motion
+
+    turns = np.zeros((150, 24, 3))
+    turns[:, 16, 2] = np.linspace(0, 1.5, 150)
+    motion = Motion(30.0, forward_kinematics(turns, np.tile([0.0, 0.95, 0.0], (150, 1))), turns)
+    paths = {name: tmp_path / f"{name}.npz" for name in ("a", "b")}
+    for path in paths.values():
+        write_motion(path, motion)
+    videos = {name: (path, file_sha256(path)) for name, path in paths.items()}
+    return make_run(folder, protocols=("motion3d-fixed/1",), videos=videos, **options)
+
+
+def test_motions_are_shown_as_figures_and_their_speed_in_metres(make_run, tmp_path):
+    page = report(motion_run(make_run, tmp_path / "run", tmp_path))
+    figures = [item for item in page.all("svg") if item.get("aria-label", "").startswith("Figure at ")]
+    assert len(figures) == 2 * 8
+    assert page.text.count("m/s") >= 5
+    assert "px/s" not in page.text
+    assert page.all("input") == []
+    assert "the run does not say where the video is" in page.text
+
+
+def test_protocols_are_not_compared_with_each_other(make_run, tmp_path):
+    text = report(make_run(tmp_path / "run", protocols=("ma2d-fixed/1", "ma2d-paper/1"))).text
+    assert "Numbers of this section do not compare with those of ma2d-paper/1" in text
+    assert "do not compare" not in report(make_run(tmp_path / "one")).text
 
 
 def test_known_defects_reasons_and_notes_are_there(make_run, tmp_path):
@@ -194,6 +339,8 @@ def test_each_score_has_bars_for_each_model(make_run, tmp_path):
     labels = [item["aria-label"] for item in page.all("svg") if item.get("class") == "bars"]
     assert len(labels) == 12
     assert re.fullmatch(r"fid_k: mine [\d.]+, frozen [\d.]+", labels[0])
+    motions = report(make_run(tmp_path / "motions", protocols=("motion3d-fixed/1",)))
+    assert len([item for item in motions.all("svg") if item.get("class") == "bars"]) == 24
 
 
 def test_two_protocols_have_two_sections_and_one_card_for_each_clip(make_run, tmp_path):

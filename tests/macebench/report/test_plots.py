@@ -4,8 +4,8 @@ import re
 import numpy as np
 import pytest
 
+from macebench.report.model import CurveView
 from macebench.report.plots import speed_plot, ticks
-from macebench.report.view import CurveView
 
 
 def curve(speed, motion=(0.5,), music=(0.25, 0.75)):

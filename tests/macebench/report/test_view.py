@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 
 from macebench.errors import UserError
-from macebench.report.view import ClipView, ColumnView, RunView, _ranks, _worst_first, load_view
+from macebench.report.model import RunView
+from macebench.report.view import load_view
+
+
+CLIP_COLUMNS_TWO_SIDED = (
+    "bas", "bas_null", "bas_corrected", "bas_z", "beat_precision", "beat_recall", "beat_f",
+)  # fmt: skip
 
 
 def section(run, **options) -> RunView:
@@ -38,37 +44,6 @@ def test_clips_that_lack_values_come_first(make_run, tmp_path):
     assert [clip.n_unscored for clip in clips[1:]] == [0] * 4
     assert math.isnan(clips[0].distances["kinetic_2d"])
     assert clips[0].reasons["feature.kinetic_2d"] == "no person"
-
-
-def clip(name, **values):
-    return ClipView(name, "", 1.0, values, {}, {}, {})
-
-
-@pytest.mark.parametrize(
-    ("better", "order"),
-    [
-        ("higher", ["low", "mid", "top"]), ("lower", ["top", "mid", "low"]), ("reference", ["top", "low", "mid"]),
-    ],
-)  # fmt: skip
-def test_worst_follows_the_direction(better, order):
-    clips = [clip("mid", x=5.0), clip("low", x=1.0), clip("top", x=11.0)]
-    ordered = _worst_first(clips, [ColumnView("x", "1", better, "")], {"x": 5.5})
-    assert [item.clip_id for item in ordered] == order
-
-
-def test_equal_clips_are_ordered_by_name():
-    clips = [clip("b", x=1.0), clip("a", x=1.0)]
-    assert [item.clip_id for item in _worst_first(clips, [ColumnView("x", "1", "higher", "")], {"x": 0.0})] == [
-        "a",
-        "b",
-    ]
-
-
-def test_ranks_are_shares_and_ties_are_halved():
-    assert _ranks([3.0, 1.0, 2.0]) == [1.0, 0.0, 0.5]
-    assert _ranks([1.0, 1.0]) == [0.5, 0.5]
-    assert math.isnan(_ranks([math.nan, 1.0])[0])
-    assert _ranks([4.0]) == [0.0]
 
 
 def test_a_changed_run_is_noticed(make_run, tmp_path):
@@ -119,3 +94,89 @@ def test_a_protocol_that_is_no_protocol_is_a_user_error(make_run, tmp_path):
     (run / "result.json").write_text(json.dumps(result), "utf-8")
     with pytest.raises(UserError, match="is not valid"):
         load_view(run)
+
+
+def test_a_motion_protocol_has_its_own_metrics_under_the_same_column_names(make_run, tmp_path):
+    found = section(make_run(tmp_path / "run", protocols=("motion3d-fixed/1",)))
+    columns = {column.name: column for column in found.columns}
+    assert columns["motion_energy"].unit == "(m/s)^2"
+    assert columns["foot_slide"].unit == "m/s"
+    assert columns["bas"].summary
+    assert all(column.summary for column in found.columns)
+    assert [column.name for column in found.columns][:6] == [
+        "fid_k", "fid_g", "kid_k", "kid_k_se", "kid_g", "kid_g_se",
+    ]  # fmt: skip
+    assert set(found.clips[0].distances) == {"kinetic_3d", "geometric_3d"}
+
+
+def test_features_of_another_protocol_are_no_columns_of_a_clip(make_run, tmp_path):
+    run = make_run(tmp_path / "run", protocols=("ma2d-fixed/1", "motion3d-fixed/1"))
+    two, three = load_view(run).sections
+    assert set(two.clips[0].distances) == {"kinetic_2d", "geometric_2d"}
+    assert set(three.clips[0].distances) == {"kinetic_3d", "geometric_3d"}
+
+
+def test_the_reference_sets_values_are_the_stored_ones_or_computed_for_an_old_run(make_run, tmp_path):
+    run = make_run(tmp_path / "run")
+    stored = section(run).aims
+    assert set(stored) == {"div_k", "div_g", *CLIP_COLUMNS_TWO_SIDED}
+    path = run / "result.json"
+    result = json.loads(path.read_text("utf-8"))
+    for entry in result["entries"]:
+        for score in entry["scores"]:
+            del score["reference"]
+    del result["metric_versions"]
+    path.write_text(json.dumps(result), "utf-8")
+    assert section(run).aims == pytest.approx(stored)
+
+
+def test_intervals_are_clustered_by_music_and_otherwise_by_file():
+    import pandas as pd
+
+    from macebench.metrics.statistics import bootstrap_mean
+    from macebench.report.rows import intervals
+
+    values = [0.1, 0.4, 0.2, 0.9, 0.5, math.nan]
+    table = pd.DataFrame(
+        {
+            "clip_id": ["a@0.000", "a@5.000", "b", "c", "d", "e"],
+            "sha256": ["s1", "s1", "s2", "s3", "", "s5"],
+            "music_sha256": ["", "", "m", "m", "", ""],
+            "reasons": ["{}"] * 6,
+            "notes": ["{}"] * 6,
+            "x": values,
+            "nothing": [math.nan] * 6,
+        }
+    )
+    found = intervals(table, ["x", "nothing", "absent"])
+    assert set(found) == {"x"}
+    assert (found["x"].n, found["x"].n_clusters) == (5, 3)
+    assert found["x"] == bootstrap_mean(values[:5], clusters=["s1", "s1", "m", "m", "d"], seed=0)
+    assert intervals(table.iloc[:2], ["x"]) == {}
+
+
+def test_the_reference_set_shows_its_own_clip_values_and_no_distance(make_run, tmp_path):
+    reference = section(make_run(tmp_path / "run")).rows[-1]
+    assert "temporal_flickering" in reference.scores
+    assert "fid_k" not in reference.scores
+    assert reference.intervals["bas"].n == 6
+
+
+def test_metrics_of_another_version_are_a_caution(make_run, tmp_path):
+    run, other = make_run(tmp_path / "run"), make_run(tmp_path / "older")
+    result = json.loads((run / "result.json").read_text("utf-8"))
+    assert result["metric_versions"]["fid_k"] == 1
+    assert load_view(run, other).cautions == []
+    result["metric_versions"] |= {"bas": 7, "feature.kinetic_2d": 3, "unknown": 2}
+    (run / "result.json").write_text(json.dumps(result), "utf-8")
+    bas, against, feature = load_view(run, other).cautions
+    assert bas.startswith("bas was computed by version 7 of the metric")
+    assert against == "bas does not compare with older: version 7 here, 1 there."
+    assert feature.startswith("feature.kinetic_2d was computed by version 3")
+
+
+def test_a_run_to_compare_with_needs_no_table_of_clips(make_run, tmp_path):
+    run, other = make_run(tmp_path / "run"), make_run(tmp_path / "older", shift=0.25)
+    assert section(run, against=other).rows[1].intervals["bas"].n == 5
+    (other / "clips.parquet").unlink()
+    assert section(run, against=other).rows[1].intervals == {}

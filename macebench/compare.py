@@ -1,0 +1,463 @@
+"""Two models, clip against clip: which differences are more than chance.
+
+Read are two run folders (or one, with two models). Only what has the same resolved protocol is compared; clips are
+paired by id and music, and the pieces of one file, or of one piece of music, stay together in every test.
+
+- Set metrics (Fréchet distance and the like): paired permutation test. They have no interval; shown beside the
+  difference is the band that chance alone gives.
+- Means of clip metrics: sign flip test, studentised bootstrap over clusters, Cohen's d_z.
+- All p-values of a protocol are adjusted after Holm.
+
+The statistics are in `macebench.metrics.statistics`, the schema of the result in `macebench.compare_records`.
+Metrics without a fast permutation get at most `GENERIC_PERMUTATIONS` of them. A standard error (``*_se``) is no score
+and is not tested.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from pydantic import ValidationError
+
+from macebench.aggregate import metrics_of, reference_scores, values_of
+from macebench.compare_records import Comparison, Contrast, Favours, ProtocolComparison, Side, as_csv, number
+from macebench.errors import Unscorable, UserError
+from macebench.metrics import statistics
+from macebench.protocol import Protocol
+from macebench.registry import Column, Metric
+from macebench.results import CLIPS_FILE, FEATURE_PREFIX, Entry, RunResult, split_piece
+from macebench.run import Progress, silent
+from macebench.store import atomic_write, write_text
+from macebench.tables import read_clips
+from macebench.types import FeatureSet, FloatArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+JSON_FILE, CSV_FILE, PLOT_FILE = "compare.json", "compare.csv", "compare.png"
+GENERIC_PERMUTATIONS = 500
+ERROR_SUFFIX = "_se"
+TOO_FEW = "fewer than 2 independent pairs"
+NO_REASON = "no reason given"
+_AGREE = 1e-6
+_SAME_STATISTIC = 1e-9
+_Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run folder that was read, and the model of it that is compared."""
+
+    path: Path
+    result: RunResult
+    clips: pd.DataFrame
+    model: str
+
+    @property
+    def side(self) -> Side:
+        return Side(run=self.path.resolve().name, model=self.model, clips_sha256=self.result.clips_sha256)
+
+    def rows(self, digest: str, role: str) -> list[dict[str, Any]]:
+        """Rows of the model, or of the reference set, under a protocol, by clip id."""
+        table = self.clips[(self.clips["protocol_hash"] == digest) & (self.clips["role"] == role)]
+        if role == "generated":
+            table = table[table["model"] == self.model]
+        records: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+        return sorted(records, key=lambda row: str(row["clip_id"]))
+
+    def reference(self, digest: str) -> pd.DataFrame:
+        """Reference rows of a protocol."""
+        return self.clips[(self.clips["protocol_hash"] == digest) & (self.clips["role"] == "reference")]
+
+
+@dataclass(frozen=True)
+class _Settings:
+    n_permutations: int
+    seed: int
+    level: float
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Clips of both models; what happened to the others; and which belong together."""
+
+    first: tuple[_Row, ...]
+    second: tuple[_Row, ...]
+    clusters: tuple[str, ...]
+    unpaired: dict[str, int]
+
+
+def compare_runs(
+    first: Path,
+    second: Path,
+    *,
+    model_first: str | None = None,
+    model_second: str | None = None,
+    protocol: str | None = None,
+    n_permutations: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+    progress: Progress = silent,
+) -> Comparison:
+    """Compare a model of one run with a model of another, or of the same run.
+
+    Args:
+        first: Run folder.
+        second: Run folder; may be the same.
+        model_first: Row of the first run; None takes its first row that is no calibration row.
+        model_second: Row of the second run.
+        protocol: Id or hash of the only protocol to compare; None takes all that both have.
+        n_permutations: Permutations and resamples a test.
+        seed: Seed of all of them.
+        level: Coverage of the intervals.
+        progress: Called after every test.
+
+    Raises:
+        UserError: a folder is no run, a model is not in it, no resolved protocol is in both, or their reference rows
+            differ.
+    """
+    if n_permutations < 1:
+        raise UserError(f"{n_permutations} permutations cannot be drawn.", hint="Give 1000 or more.")
+    one, two = _read(first, model_first), _read(second, model_second)
+    settings = _Settings(n_permutations, seed, level)
+    parts = [_compare(one, two, item, settings, progress) for item in _common(one, two, protocol)]
+    return Comparison(
+        first=one.side, second=two.side, n_permutations=n_permutations, seed=seed, level=level, protocols=parts
+    )
+
+
+def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
+    """Write ``compare.json``, ``compare.csv`` and ``compare.png`` into the folder `out`; equal results, equal bytes.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from macebench.compare_plot import forest_plot
+
+    write_text(out / JSON_FILE, comparison.model_dump_json(indent=1) + "\n")
+    write_text(out / CSV_FILE, as_csv(comparison))
+    with atomic_write(out / PLOT_FILE) as temporary:
+        forest_plot(comparison, temporary)
+    return [out / name for name in (JSON_FILE, CSV_FILE, PLOT_FILE)]
+
+
+def _read(path: Path, model: str | None) -> _Run:
+    path = Path(path)
+    result = RunResult.read(path)
+    return _Run(path, result, read_clips(path / CLIPS_FILE), _model(path, result.entries, model))
+
+
+def _model(path: Path, entries: Sequence[Entry], name: str | None) -> str:
+    names = list(dict.fromkeys(entry.model.name for entry in entries))
+    if name in names:
+        return name
+    if name is not None or not names:
+        raise UserError(f"run {path} has no model {name or ''!r}.", hint=f"It has {', '.join(names) or 'no rows'}.")
+    evaluated = [entry.model.name for entry in entries if entry.model.kind != "calibration"]
+    return [*evaluated, *names][0]
+
+
+def _common(one: _Run, two: _Run, wanted: str | None) -> list[Protocol]:
+    """The resolved protocols that both models were scored under."""
+    mine, theirs = _protocols(one), _protocols(two)
+    if wanted is not None:
+        mine, theirs = (
+            {digest: item for digest, item in part.items() if wanted in (item.id, item.name, digest)}
+            for part in (mine, theirs)
+        )
+        for run, found in ((one, mine), (two, theirs)):
+            if not found:
+                known = ", ".join(item.id for item in _protocols(run).values())
+                raise UserError(f"run {run.path} has no scores of {run.model} under {wanted}.", hint=f"It has {known}.")
+    shared = [item for digest, item in mine.items() if digest in theirs]
+    if not shared:
+        raise _nothing_shared(list(mine.values()), list(theirs.values()))
+    return shared
+
+
+def _protocols(run: _Run) -> dict[str, Protocol]:
+    scored = {entry.protocol_hash for entry in run.result.entries if entry.model.name == run.model}
+    try:
+        return {
+            digest: Protocol.model_validate(fields)
+            for digest, fields in run.result.protocols.items()
+            if digest in scored
+        }
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserError(f"run {run.path}: protocol: {where}: {error.errors()[0]['msg']}.") from error
+
+
+def _nothing_shared(mine: list[Protocol], theirs: list[Protocol]) -> UserError:
+    same_name = [(a, b) for a in mine for b in theirs if a.id == b.id]
+    if not same_name:
+        names = [", ".join(item.id for item in part) for part in (mine, theirs)]
+        return UserError(f"the runs share no protocol: {names[0]} and {names[1]}.",
+                         hint="Score both with `macebench eval --protocol` and the same id.")  # fmt: skip
+    a, b = same_name[0]
+    lines = "\n  ".join(a.differences(b))
+    return UserError(
+        f"the runs were scored under different forms of {a.id} ({a.hash} and {b.hash}):\n  {lines}",
+        hint="Score both with the same reference, pose back end and version: `macebench eval`.",
+    )
+
+
+def _compare(one: _Run, two: _Run, protocol: Protocol, settings: _Settings, progress: Progress) -> ProtocolComparison:
+    digest = protocol.hash
+    _check_references(one, two, digest)
+    pairs = _pair(one.rows(digest, "generated"), two.rows(digest, "generated"))
+    reference = one.reference(digest)
+    metrics = _metrics(one, two, protocol)
+    own = {score.name: score.value for score in reference_scores(reference, protocol, metrics)}
+    tests: list[Contrast] = []
+    for done, metric in enumerate(metrics):
+        if metric.feature is None:
+            found = [_mean_test(metric, column, pairs, settings) for column in metric.columns]
+        else:
+            found = _set_tests(metric, pairs, reference, protocol, settings)
+        tests += [_judged(test, own.get(test.name, math.nan)) for test in found]
+        progress(protocol.id, done + 1, len(metrics))
+    adjusted = statistics.holm([math.nan if test.p_value is None else test.p_value for test in tests])
+    tests = [test.model_copy(update={"p_holm": number(p)}) for test, p in zip(tests, adjusted, strict=True)]
+    return ProtocolComparison(
+        protocol=protocol.id, protocol_hash=digest, n_pairs=len(pairs.first), unpaired=pairs.unpaired, tests=tests
+    )
+
+
+def _metrics(one: _Run, two: _Run, protocol: Protocol) -> list[Metric]:
+    """The metrics whose columns both rows have."""
+    columns = [
+        {score.name for entry in run.result.entries for score in entry.scores
+         if entry.model.name == run.model and entry.protocol_hash == protocol.hash}
+        for run in (one, two)
+    ]  # fmt: skip
+    both = columns[0] & columns[1]
+    recorded = [name for name in one.result.metric_versions if not name.startswith(FEATURE_PREFIX)]
+    metrics, _ = metrics_of(protocol, sorted(both), recorded)
+    return [metric for metric in metrics if any(column.name in both for column in metric.columns)]
+
+
+def _check_references(one: _Run, two: _Run, digest: str) -> None:
+    """Refuse two runs whose reference rows are not the same."""
+    if one.path.resolve() == two.path.resolve():
+        return
+    mine, theirs = one.rows(digest, "reference"), two.rows(digest, "reference")
+    ids = [[row["clip_id"] for row in rows] for rows in (mine, theirs)]
+    different = len(set(ids[0]) ^ set(ids[1])) if ids[0] != ids[1] else sum(map(_differ, mine, theirs))
+    if different:
+        changed = [
+            f"{key} {one.result.environment.get(key)} and {two.result.environment.get(key)}"
+            for key in sorted({*one.result.environment, *two.result.environment})
+            if one.result.environment.get(key) != two.result.environment.get(key)
+        ]
+        raise UserError(
+            f"the reference rows of the two runs differ in {different} clips, so their scores cannot be compared. "
+            f"Environments: {'; '.join(changed) or 'the same'}.",
+            hint="Score both again with one version of macebench: `macebench eval`.",
+        )
+
+
+def _differ(mine: _Row, theirs: _Row) -> bool:
+    """Whether two reference rows hold different features or values."""
+    for name in mine.keys() & theirs.keys():
+        a, b = (_vector(row, name) if name.startswith(FEATURE_PREFIX) else row[name] for row in (mine, theirs))
+        if a is None or b is None or isinstance(a, str):
+            if (a is None) != (b is None) or (name == "sha256" and a != b):
+                return True
+        elif np.shape(a) != np.shape(b) or not np.allclose(a, b, rtol=_AGREE, atol=1e-9, equal_nan=True):
+            return True
+    return False
+
+
+def _pair(first: Sequence[_Row], second: Sequence[_Row]) -> _Pairs:
+    theirs = {str(row["clip_id"]): row for row in second}
+    mine = {str(row["clip_id"]) for row in first}
+    unpaired: Counter[str] = Counter()
+    unpaired["only in the second run"] = len(theirs.keys() - mine)
+    a, b, clusters = [], [], []
+    for row in first:
+        other = theirs.get(str(row["clip_id"]))
+        if other is None:
+            unpaired["only in the first run"] += 1
+        elif row["music_sha256"] != other["music_sha256"]:
+            unpaired["other music"] += 1
+        else:
+            a.append(row)
+            b.append(other)
+            # Pieces of one file have its music; without a hash of the music the file is what is known.
+            clusters.append(str(row["music_sha256"]) or split_piece(str(row["clip_id"]))[0])
+    return _Pairs(tuple(a), tuple(b), tuple(clusters), {key: n for key, n in sorted(unpaired.items()) if n})
+
+
+def _vector(row: _Row, name: str) -> FloatArray | None:
+    cell = row.get(name)
+    return np.asarray(cell, dtype=np.float64) if isinstance(cell, np.ndarray | list | tuple) else None
+
+
+@dataclass(frozen=True)
+class _Usable:
+    """The pairs in which both clips have a value: (n,) or (n, F) of each, clusters, and why others have none."""
+
+    first: FloatArray
+    second: FloatArray
+    clusters: tuple[str, ...]
+    unscored: dict[str, int]
+
+    @property
+    def n(self) -> int:
+        return len(self.first)
+
+    @property
+    def n_clusters(self) -> int:
+        return len(set(self.clusters))
+
+
+def _usable(pairs: _Pairs, key: str) -> _Usable:
+    """Values or vectors under `key` of the pairs that have both."""
+    a, b, clusters = [], [], []
+    lost: Counter[str] = Counter()
+    for first, second, cluster in zip(pairs.first, pairs.second, pairs.clusters, strict=True):
+        values = []
+        for side, row in (("first", first), ("second", second)):
+            value = _vector(row, key) if key.startswith(FEATURE_PREFIX) else row.get(key, math.nan)
+            if value is None or not np.all(np.isfinite(value)):
+                lost[f"{side}: {json.loads(row['reasons']).get(key, NO_REASON)}"] += 1
+            else:
+                values.append(value)
+        if len(values) == 2:
+            a.append(values[0])
+            b.append(values[1])
+            clusters.append(cluster)
+    return _Usable(np.asarray(a, np.float64), np.asarray(b, np.float64), tuple(clusters), dict(sorted(lost.items())))
+
+
+def _blank(metric: Metric, column: Column, usable: _Usable) -> Contrast:
+    return Contrast(
+        name=column.name, metric=metric.name, kind="mean" if metric.feature is None else "set", unit=column.unit,
+        better=column.better, n=usable.n, n_clusters=usable.n_clusters, unscored=usable.unscored,
+    )  # fmt: skip
+
+
+def _mean_test(metric: Metric, column: Column, pairs: _Pairs, settings: _Settings) -> Contrast:
+    usable = _usable(pairs, column.name)
+    blank = _blank(metric, column, usable)
+    if not usable.n:
+        return blank.model_copy(update={"reason": TOO_FEW})
+    first, second = (math.fsum(values) / usable.n for values in (usable.first, usable.second))
+    known = {"first": first, "second": second, "difference": first - second}
+    if usable.n_clusters < 2:
+        return blank.model_copy(update={**known, "reason": TOO_FEW})
+    gaps, clusters = usable.first - usable.second, usable.clusters
+    count, seed = settings.n_permutations, settings.seed
+    interval = statistics.bootstrap_mean(gaps, clusters=clusters, level=settings.level, n_resamples=count, seed=seed)
+    test = statistics.sign_flip_test(gaps, clusters=clusters, n_permutations=count, seed=seed)
+    return blank.model_copy(update={
+        **known,
+        "low": number(interval.low), "high": number(interval.high),
+        "null_low": test.null_low, "null_high": test.null_high,
+        "effect": number(statistics.paired_effect_size(gaps, clusters=clusters)),
+        "scale": number(interval.standard_error * math.sqrt(interval.n_clusters)),
+        "p_value": test.p_value, "n_permutations": test.n_permutations,
+        "detectable": number(statistics.minimum_detectable_difference(gaps, clusters=clusters)),
+    })  # fmt: skip
+
+
+def _set_tests(
+    metric: Metric, pairs: _Pairs, reference: pd.DataFrame, protocol: Protocol, settings: _Settings
+) -> list[Contrast]:
+    """One test for each column of a set metric that is a score."""
+    key = f"{FEATURE_PREFIX}{metric.feature}"
+    usable = _usable(pairs, key)
+    vectors = [_vector(row, key) for row in cast("list[_Row]", reference.to_dict("records"))]
+    known = [vector for vector in vectors if vector is not None and np.isfinite(vector).all()]
+    columns = [column for column in metric.columns if not column.name.endswith(ERROR_SUFFIX)]
+    blanks = [(_blank(metric, column, usable), column.name) for column in columns]
+    if usable.n_clusters < 2 or len(known) < 2:
+        reason = TOO_FEW if len(known) > 1 else "fewer than 2 reference clips with features"
+        return [blank.model_copy(update={"reason": reason}) for blank, _ in blanks]
+    others = FeatureSet(np.stack(known))
+    return [_set_test(blank, usable, _statistic(metric, name, others, protocol), others, protocol, settings)
+            for blank, name in blanks]  # fmt: skip
+
+
+def _statistic(metric: Metric, column: str, reference: FeatureSet, protocol: Protocol) -> statistics.Statistic:
+    def compute(features: FloatArray) -> float:
+        return values_of(metric, metric.compute(FeatureSet(features), reference, protocol))[0][column]
+
+    return compute
+
+
+def _set_test(
+    blank: Contrast,
+    usable: _Usable,
+    statistic: statistics.Statistic,
+    reference: FeatureSet,
+    protocol: Protocol,
+    settings: _Settings,
+) -> Contrast:
+    try:
+        fast = _fast(statistic, usable, reference, protocol)
+        result = statistics.permutation_test(
+            usable.first, usable.second, fast or statistic, clusters=usable.clusters, seed=settings.seed,
+            n_permutations=settings.n_permutations if fast else min(settings.n_permutations, GENERIC_PERMUTATIONS),
+        )  # fmt: skip
+    except Unscorable as unscorable:
+        return blank.model_copy(update={"reason": unscorable.reason})
+    except (ValueError, ArithmeticError) as error:
+        return blank.model_copy(update={"reason": f"metric failed: {type(error).__name__}: {error}"})
+    if not all(map(math.isfinite, (result.difference, result.null_deviation))):
+        return blank.model_copy(update={"reason": "value is not finite"})
+    scale = result.null_deviation * math.sqrt(result.n_clusters)
+    same = 0.0 if result.difference == 0 else None
+    return blank.model_copy(update={
+        "first": result.first, "second": result.second, "difference": result.difference,
+        "null_low": result.null_low, "null_high": result.null_high, "p_value": result.p_value,
+        "effect": result.difference / scale if scale else same, "scale": scale,
+        "n_permutations": result.n_permutations, "detectable": result.detectable,
+    })  # fmt: skip
+
+
+def _fast(
+    statistic: statistics.Statistic, usable: _Usable, reference: FeatureSet, protocol: Protocol
+) -> statistics.Statistic | None:
+    """The fast statistic that gives the metric's values on both sets and on their mixture, or None."""
+    rules = protocol.normaliser
+    if rules is None:
+        return None
+    options = {"normalise": rules.mode, "eps": rules.eps, "ddof": rules.ddof, "drop_below": rules.drop_below}
+    makers: list[Callable[..., statistics.Statistic]] = [statistics.frechet_statistic]
+    if rules.mode != "self":
+        makers += [statistics.diversity_statistic, statistics.kernel_statistic]
+    mixed = np.where(np.arange(usable.n)[:, None] % 2 == 0, usable.first, usable.second)
+    samples = (usable.first, usable.second, mixed)
+    expected = np.array([statistic(sample) for sample in samples])
+    for make in makers:
+        if make is statistics.kernel_statistic and min(usable.n, len(reference)) < 3:
+            continue
+        candidate = make(reference.values, **options)
+        found = np.array([candidate(sample) for sample in samples])
+        if np.allclose(found, expected, rtol=_SAME_STATISTIC, atol=0.0):
+            return candidate
+    return None
+
+
+def _judged(test: Contrast, reference: float) -> Contrast:
+    """The test with the reference's own value and the side that it favours."""
+    if test.first is None or test.second is None:
+        return test
+    own = number(reference) if test.better == "reference" else None
+    if test.better == "reference":
+        gain = None if own is None else abs(test.second - own) - abs(test.first - own)
+    else:
+        gain = (test.first - test.second) * (1 if test.better == "higher" else -1)
+    favours: Favours | None = None
+    if gain is not None:
+        favours = "first" if gain > 0 else "second" if gain < 0 else "neither"
+    return test.model_copy(update={"reference": own, "favours": favours})
