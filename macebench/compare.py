@@ -9,7 +9,7 @@ paired by id and music, and the pieces of one file, or of one piece of music, st
 - All p-values of a protocol are adjusted after Holm.
 
 The statistics are in `macebench.metrics.statistics`, the schema of the result in `macebench.compare_records`.
-Metrics without a fast permutation get at most `GENERIC_PERMUTATIONS` of them. A standard error (``*_se``) is no score
+Metrics whose permutations are costly get at most `COSTLY_PERMUTATIONS` of them. A standard error (``*_se``) is no score
 and is not tested.
 """
 
@@ -30,6 +30,7 @@ from macebench.aggregate import metrics_of, reference_scores, values_of
 from macebench.compare_records import Comparison, Contrast, Favours, ProtocolComparison, Side, as_csv, number
 from macebench.errors import Unscorable, UserError
 from macebench.metrics import statistics
+from macebench.metrics._sets import MIN_INFINITY, MIN_KERNEL
 from macebench.protocol import Protocol
 from macebench.registry import Column, Metric
 from macebench.results import CLIPS_FILE, FEATURE_PREFIX, Entry, RunResult, split_piece
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 JSON_FILE, CSV_FILE, PLOT_FILE = "compare.json", "compare.csv", "compare.png"
-GENERIC_PERMUTATIONS = 500
+COSTLY_PERMUTATIONS = 500
 ERROR_SUFFIX = "_se"
 TOO_FEW = "fewer than 2 independent pairs"
 NO_REASON = "no reason given"
@@ -404,9 +405,10 @@ def _set_test(
 ) -> Contrast:
     try:
         fast = _fast(statistic, usable, reference, protocol)
+        costly = fast is None or isinstance(fast, statistics.InfinityStatistic)
         result = statistics.permutation_test(
             usable.first, usable.second, fast or statistic, clusters=usable.clusters, seed=settings.seed,
-            n_permutations=settings.n_permutations if fast else min(settings.n_permutations, GENERIC_PERMUTATIONS),
+            n_permutations=min(settings.n_permutations, COSTLY_PERMUTATIONS) if costly else settings.n_permutations,
         )  # fmt: skip
     except Unscorable as unscorable:
         return blank.model_copy(update={"reason": unscorable.reason})
@@ -432,15 +434,16 @@ def _fast(
     if rules is None:
         return None
     options = {"normalise": rules.mode, "eps": rules.eps, "ddof": rules.ddof, "drop_below": rules.drop_below}
+    fewest = min(usable.n, len(reference))
     makers: list[Callable[..., statistics.Statistic]] = [statistics.frechet_statistic]
     if rules.mode != "self":
-        makers += [statistics.diversity_statistic, statistics.kernel_statistic]
+        makers += [statistics.diversity_statistic]
+        makers += [statistics.kernel_statistic] if fewest >= MIN_KERNEL else []
+        makers += [statistics.infinity_statistic] if fewest >= MIN_INFINITY else []
     mixed = np.where(np.arange(usable.n)[:, None] % 2 == 0, usable.first, usable.second)
     samples = (usable.first, usable.second, mixed)
     expected = np.array([statistic(sample) for sample in samples])
     for make in makers:
-        if make is statistics.kernel_statistic and min(usable.n, len(reference)) < 3:
-            continue
         candidate = make(reference.values, **options)
         found = np.array([candidate(sample) for sample in samples])
         if np.allclose(found, expected, rtol=_SAME_STATISTIC, atol=0.0):

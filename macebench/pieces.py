@@ -69,17 +69,20 @@ def _piece(evidence: Evidence, motion: Motion, cut: _Cut, *, named: bool, keep_b
     root = None if motion.root is None else motion.root[span]
     part = Motion(motion.fps, motion.joints[span], rotations, root)
     start_s = cut.start / motion.fps
-    music = _moved(evidence.music, start_s, None if keep_beats else part.duration_s)
+    beyond_s = motion.duration_s - start_s if keep_beats else None
+    music = _moved(evidence.music, start_s, part.duration_s, beyond_s)
     clip = evidence.clip
     if named:
         clip = clip.replace(clip_id=f"{clip.clip_id}@{start_s:.3f}")
     return evidence.replace(clip=clip, duration_s=part.duration_s, motion=part, music=music)
 
 
-def _moved(music: Beats | Missing, start_s: float, duration_s: float | None) -> Beats | Missing:
-    """Beats on the clock of a piece; those before it go, and those after it when `duration_s` is given."""
+def _moved(music: Beats | Missing, start_s: float, duration_s: float, beyond_s: float | None) -> Beats | Missing:
+    """Beats on the clock of a piece: those inside it, and those from `beyond_s` on, where the whole motion ends."""
     if isinstance(music, Missing):
         return music
     times = music.times_s - start_s
-    kept = times >= 0 if duration_s is None else (times >= 0) & (times < duration_s)
+    kept = (times >= 0) & (times < duration_s)
+    if beyond_s is not None:
+        kept |= times >= beyond_s
     return Beats(np.asarray(times[kept]), max(music.duration_s - start_s, 0.0))

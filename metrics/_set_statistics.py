@@ -22,7 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from macebench.metrics.diversity import diversity
-from macebench.metrics.frechet import frechet_distance, kernel_distance, standardise, varying_features
+from macebench.metrics.frechet import (
+    frechet_distance,
+    frechet_infinity,
+    kernel_distance,
+    standardise,
+    varying_features,
+)
 from macebench.types import FloatArray
 
 BoolArray = NDArray[np.bool_]
@@ -141,6 +147,60 @@ def _swapped_moments(
 
 
 @dataclass(frozen=True)
+class InfinityStatistic:
+    """Extrapolated Fréchet distance; see `infinity_statistic`.
+
+    The intercept of the line is linear in the distances of the thinned sets, each of which permutes as above.
+    """
+
+    reference: FloatArray
+    normalise: str = "reference"
+    eps: float = 1e-4
+    ddof: int = 0
+    drop_below: float | None = 1e-6
+    steps: int = 8
+    repeats: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _refuse_self(self.normalise)
+
+    def __call__(self, features: FloatArray) -> float:
+        """The extrapolated distance of (N, F) features, N at least 8."""
+        more = {name: getattr(self, name) for name in ("steps", "repeats", "seed")}
+        return frechet_infinity(features, self.reference, **_options(self), **more).value
+
+    def differences(self, first: FloatArray, second: FloatArray, swaps: BoolArray) -> FloatArray:
+        """(P,) differences of the extrapolated distances; see `SetStatistic`."""
+        n = len(first)
+        both = standardise(np.concatenate([first, second]), self.reference, **_options(self))
+        one, two = both.generated[:n], both.generated[n:]
+        found = np.zeros(len(swaps))
+        for weight, rows, others in self._thinned(n, len(both.reference)):
+            part = FrechetStatistic(both.reference[others], normalise="none")
+            found += weight * part.differences(one[rows], two[rows], swaps[:, rows])
+        return found
+
+    def _thinned(self, n: int, m: int) -> Iterator[tuple[float, NDArray[np.intp], NDArray[np.intp]]]:
+        """Weight in the intercept, rows and reference rows of each thinned set, as `frechet_infinity` draws them."""
+        sizes = np.unique(np.linspace(n / 2, n, self.steps).round().astype(int))
+        design = np.stack([1.0 / sizes, np.ones(len(sizes))], axis=1)
+        rng = np.random.default_rng(self.seed)
+        for weight, size in zip(np.linalg.pinv(design)[1], sizes, strict=True):
+            if size == n:
+                yield float(weight), np.arange(n), np.arange(m)
+                continue
+            for _ in range(self.repeats):
+                rows = rng.choice(n, int(size), replace=False)
+                yield float(weight) / self.repeats, rows, rng.choice(m, max(2, round(m * int(size) / n)), replace=False)
+
+
+def _refuse_self(normalise: str) -> None:
+    if normalise == "self":
+        raise ValueError("sets that are standardised by themselves cannot be permuted by rows")
+
+
+@dataclass(frozen=True)
 class _PairMean:
     """``sum over ordered pairs of k(x, y) / (n (n - 1)) + sum of l(x) + constant`` on the reference's scale."""
 
@@ -151,8 +211,7 @@ class _PairMean:
     drop_below: float | None = 1e-6
 
     def __post_init__(self) -> None:
-        if self.normalise == "self":
-            raise ValueError("sets that are standardised by themselves cannot be permuted by rows")
+        _refuse_self(self.normalise)
 
     def differences(self, first: FloatArray, second: FloatArray, swaps: BoolArray) -> FloatArray:
         """(P,) differences of the statistic; see `SetStatistic`."""
@@ -264,6 +323,21 @@ def kernel_statistic(
 ) -> KernelStatistic:
     """Kernel distance to `reference` (M, F), computed fast; `normalise` is ``reference`` or ``none``."""
     return KernelStatistic(reference, normalise, eps, ddof, drop_below)
+
+
+def infinity_statistic(
+    reference: FloatArray,
+    *,
+    normalise: str = "reference",
+    eps: float = 1e-4,
+    ddof: int = 0,
+    drop_below: float | None = 1e-6,
+) -> InfinityStatistic:
+    """Fréchet distance extrapolated to infinite n (`frechet_infinity`); 57 distances a permutation.
+
+    `normalise` is ``reference`` or ``none``.
+    """
+    return InfinityStatistic(reference, normalise, eps, ddof, drop_below)
 
 
 def differences_of(

@@ -324,7 +324,7 @@ def _null_scores(
     Both S and the number of beats grow with the duration: the (S, B) matrix is made in blocks of rows.
     """
     count = max(MIN_SHIFTS, int(np.ceil(SHIFTS_PER_SIGMA * duration_s / sigma_s)))
-    shifts = np.arange(count) * (duration_s / count)
+    shifts: FloatArray = np.arange(count, dtype=np.float64) * (duration_s / count)
     inside, beyond = music[music < duration_s], music[music >= duration_s]
     blocks = (shifts[start : start + 256, None] for start in range(0, count, 256))
     turned = (_turned(inside, beyond, block, duration_s) for block in blocks)

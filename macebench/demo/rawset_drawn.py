@@ -111,4 +111,4 @@ def swinging_lamp(room: Picture, times_s: FloatArray) -> Iterator[Picture]:
 
 
 def _pixel(point: FloatArray) -> tuple[int, int]:
-    return int(round(float(point[0]))), int(round(float(point[1])))
+    return round(float(point[0])), round(float(point[1]))

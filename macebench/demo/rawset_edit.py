@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import repeat
 from typing import Literal
 
 import numpy as np
@@ -49,7 +50,7 @@ class Clock:
         while now < end:
             ticks.append(now)
             now += steps[int(now / (2 * rate)) % len(steps)]
-        return cls(rate, tuple(ticks), now)
+        return cls(rate, tuple(ticks), ticks[-1] + 1)
 
     def __len__(self) -> int:
         return len(self.ticks)
@@ -139,8 +140,8 @@ def assemble(shots: Sequence[Iterable[Picture]], lengths: Sequence[int], joins: 
                 yield _mixed(picture, next(sources[number + 1]), share)
             else:
                 yield _scaled(picture, 1.0 - share)
-                black = np.zeros_like(picture)
-        yield from (black for _ in range(join.black))
+        if join.kind == "fade":
+            yield from repeat(np.zeros_like(picture), join.black)
         lead = join
 
 

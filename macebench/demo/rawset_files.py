@@ -82,7 +82,9 @@ def encode(
     return path
 
 
-def _encode(path: Path, frames: Iterable[NDArray[np.uint8]], rate: Fraction, sound: Path | None, how: Container) -> None:
+def _encode(
+    path: Path, frames: Iterable[NDArray[np.uint8]], rate: Fraction, sound: Path | None, how: Container
+) -> None:
     pictures = (np.ascontiguousarray(np.rot90(frame, -how.turned_deg // 90)) for frame in frames)
     first = next(pictures, None)
     if first is None:
@@ -116,7 +118,7 @@ def ffmpeg(words: Sequence[str], frames: Iterable[NDArray[np.uint8]] = ()) -> No
                 if process.stdin is not None:
                     with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
                         for frame in frames:
-                            pipe.write(memoryview(frame).cast("B"))
+                            pipe.write(frame.tobytes())
                 code = process.wait(_WAIT_S)
             finally:
                 process.kill()

@@ -79,10 +79,10 @@ def furniture(place: Place, width: int, height: int) -> tuple[Picture, NDArray[n
         w, h = int(width * rng.uniform(0.12, 0.20)), int(height * rng.uniform(0.14, 0.26))
         _poster(canvas[y : y + h, x : x + w], rng)
         mask[y : y + h, x : x + w] = 1
-    for x in (0.0, 1.0):
+    for edge in (0.0, 1.0):
         if rng.random() < 0.75:
             w, h = int(width * rng.uniform(0.07, 0.11)), int(height * rng.uniform(0.26, 0.40))
-            left, top = int(x * (width - w)), int(height * 0.70) - h
+            left, top = int(edge * (width - w)), int(height * 0.70) - h
             cv2.rectangle(canvas, (left, top), (left + w - 1, top + h), (38, 36, 40), -1)
             for share in (0.25, 0.68):
                 centre, radius = (left + w // 2, int(top + share * h)), max(2, int(0.30 * w))

@@ -92,6 +92,7 @@ def match_joints(names: Sequence[str], parents: Sequence[int]) -> dict[str, int]
     if missing:
         _refuse(f"not found: {', '.join(missing)}", names)
     _check_chains(found, names, parents)
+    _check_trunk(found, names, parents)
     return _with_spine(found, names, parents)
 
 
@@ -131,14 +132,21 @@ def _check_chains(found: Mapping[str, int], names: Sequence[str], parents: Seque
                     _refuse(f"{lower} ({names[found[lower]]}) is not below {upper} ({names[found[upper]]})", names)
 
 
+def _check_trunk(found: Mapping[str, int], names: Sequence[str], parents: Sequence[int]) -> None:
+    """No limb and not the head may grow from a limb."""
+    limbs = {index for role, index in found.items() if role != "head"}
+    for top in ("lhip", "rhip", "lshoulder", "rshoulder", "head"):
+        collar = found.get(f"{top[0]}inshoulder") if top.endswith("shoulder") else None
+        if (limbs - {collar}).intersection(path_to_root(parents, found[top])[1:]):
+            _refuse(f"{top} ({names[found[top]]}) does not grow from the trunk", names)
+
+
 def _with_spine(found: dict[str, int], names: Sequence[str], parents: Sequence[int]) -> dict[str, int]:
     def common(*roles: str) -> int:
         paths = [path_to_root(parents, found[role]) for role in roles]
         return next((joint for joint in paths[0] if all(joint in path for path in paths[1:])), -1)
 
     root, chest = common("lhip", "rhip", "head"), common("lshoulder", "rshoulder", "head")
-    if root in {found["lhip"], found["rhip"]} or chest in {found["lshoulder"], found["rshoulder"], found["head"]}:
-        _refuse("the limbs do not grow from a trunk", names)
     if root not in path_to_root(parents, chest):
         _refuse(f"the chest ({names[chest]}) is not above the hips ({names[root]})", names)
     result = {**found, "root": root, "chest": chest}

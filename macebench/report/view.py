@@ -35,6 +35,7 @@ from macebench.types import FloatArray
 if TYPE_CHECKING:
     import pandas as pd
 
+_CURVES = ("times_s", "speed", "motion_beats_s", "music_beats_s")
 _SPEED_UNITS = {"motion-3d": "m/s"}
 
 
@@ -179,9 +180,9 @@ def _curves(run: Path, model: str, result: RunResult) -> tuple[dict[tuple[str, s
         digest = str(row["protocol_hash"])
         if row["model"] != model or digest not in result.protocols:
             continue
-        lists = [_list(row[name]) for name in ("times_s", "speed", "motion_beats_s", "music_beats_s")]
+        times, speed, motion, music = (_list(row[name]) for name in _CURVES)
         unit = _SPEED_UNITS.get(str(result.protocols[digest].get("track")), "px/s")
-        curves[digest, str(row["clip_id"])] = CurveView(*lists, unit=unit)
+        curves[digest, str(row["clip_id"])] = CurveView(times, speed, motion, music, unit)
         if row["video"]:
             videos[str(row["clip_id"])] = str(row["video"])
     return curves, videos

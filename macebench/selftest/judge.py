@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -67,7 +68,12 @@ def badness(values: FloatArray, reference: FloatArray, column: Column, *, of_cli
 
 
 def d_prime(damaged: FloatArray, clean: FloatArray) -> float | None:
-    """Difference of the means in pooled deviations, cut to +-99; None when a side has fewer than 2 values."""
+    """The d' of two samples; None when a side has fewer than 2 values.
+
+    It is the difference of the means in pooled deviations, cut to +-99. Where that is smaller, the d' of the share of
+    pairs in which the damaged one is worse (``sqrt(2) z(share)``, of equal sign) stands instead: a few enormous values
+    would otherwise drown in their own deviation.
+    """
     one, two = damaged[np.isfinite(damaged)], clean[np.isfinite(clean)]
     if min(len(one), len(two)) < 2:
         return None
@@ -78,7 +84,16 @@ def d_prime(damaged: FloatArray, clean: FloatArray) -> float | None:
         return 0.0
     if deviation <= 1e-12 * size:
         return math.copysign(D_LIMIT, change)
-    return rounded(min(max(change / deviation, -D_LIMIT), D_LIMIT))
+    moments, pairs = change / deviation, _pairs(one, two)
+    best = pairs if moments * pairs > 0 and abs(pairs) > abs(moments) else moments
+    return rounded(min(max(best, -D_LIMIT), D_LIMIT))
+
+
+def _pairs(one: FloatArray, two: FloatArray) -> float:
+    """The d' of two normal distributions with this share of pairs in which the first one is larger."""
+    larger = (one[:, None] > two[None]).mean() + 0.5 * (one[:, None] == two[None]).mean()
+    edge = 0.5 / (len(one) * len(two))
+    return math.sqrt(2.0) * NormalDist().inv_cdf(min(max(float(larger), edge), 1.0 - edge))
 
 
 def rounded(value: float) -> float:
@@ -207,4 +222,4 @@ def _detectable(answers: Answers, metric: Metric, column: str) -> float | None:
         return None
     order = np.random.default_rng(half).permutation(len(values))
     pairs = values[order[:half]] - values[order[half : 2 * half]]
-    return rounded(minimum_detectable_difference(pairs))
+    return rounded(minimum_detectable_difference(pairs)) or None

@@ -251,7 +251,7 @@ def _reference_values(
         splits,
         metrics,
         lambda half, column: _mean(table.values[column], ~half[table.clip]),
-        lambda half, metric: _set_values(metric, *[_known(table, metric, ~half)] * 2, protocol),
+        lambda half, metric: _set_values(metric, _known(table, metric, ~half), _known(table, metric, ~half), protocol),
     )
 
 

@@ -12,6 +12,7 @@ from macebench.store import atomic_write
 
 _CELL_W, _CELL_H = 0.62, 0.25
 _LABELS, _HEAD, _GAP, _TITLE = 1.45, 0.95, 0.35, 0.75
+_BETWEEN = 0.85
 _DPI = 110
 _FRAME = "#1a1a1a"
 
@@ -24,18 +25,19 @@ def write_heatmap(result: SelftestResult, path: Path) -> None:
     stacks = _stacks(result)
     names = [damage.name for damage in result.damages]
     panel_w = _LABELS + _CELL_W * len(names)
-    width = len(stacks) * panel_w + (len(stacks) + 1) * _GAP
+    width = len(stacks) * (panel_w + _BETWEEN)
     height = _TITLE + max(sum(_height(result, name) for name in stack) for stack in stacks) + _GAP
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     _title(figure, result, width, height)
     for column, stack in enumerate(stacks):
-        left, top = _GAP + column * (panel_w + _GAP) + _LABELS, height - _TITLE
+        left, top = _GAP + column * (panel_w + _BETWEEN) + _LABELS, height - _TITLE
         for protocol in stack:
             cards, cells = result.of(protocol)
             bottom = top - _HEAD - _CELL_H * len(cards)
-            box = (left / width, bottom / height, _CELL_W * len(names) / width, _CELL_H * len(cards) / height)
-            _panel(figure.add_axes(box), protocol, cards, cells, names)
+            own = [name for name in names if any((card.column, name) in cells for card in cards)]
+            box = (left / width, bottom / height, _CELL_W * len(own) / width, _CELL_H * len(cards) / height)
+            _panel(figure.add_axes(box), protocol, cards, cells, own)
             top = bottom - _GAP
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=_DPI, metadata={"Software": None})
@@ -93,7 +95,8 @@ def _panel(
             ink = "white" if is_dark(shade) else "#777777" if cell.verdict == "no claim" else "black"
             axes.text(place + 0.5, row + 0.54, label(cell), size=8, ha="center", va="center", color=ink,
                       weight="bold" if failed else "normal", family="DejaVu Sans")  # fmt: skip
-    axes.set_xticks([place + 0.5 for place in range(len(names))], names, rotation=32, ha="left", size=8)
+    axes.set_xticks([place + 0.5 for place in range(len(names))], names, rotation=32, ha="left",
+                    rotation_mode="anchor", size=8)  # fmt: skip
     axes.set_yticks([row + 0.5 for row in range(len(cards))], [card.column for card in cards], size=8)
     axes.tick_params(length=0, pad=3)
     axes.xaxis.tick_top()

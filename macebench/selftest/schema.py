@@ -11,7 +11,8 @@ The folder of a self-test holds:
 - ``heatmap.png``: one panel for each protocol; ``selftest.html``: one page without outside links.
 
 **d'** is the change of the column's *badness* from the clean to the damaged clips, in deviations: the difference of the
-means over all random half splits, over the root of the mean of the two variances. It is cut to +-99. Above 0 the
+means over all random half splits, over the root of the mean of the two variances. It is cut to +-99, and not smaller
+than what the share of pairs says in which the damaged half is worse (`macebench.selftest.judge.d_prime`). Above 0 the
 column says "worse". Badness is the value itself where lower is better, minus the value where higher is better, and the
 distance to the value of the undamaged reference half where the reference is the aim. A column that is a mean over clips
 is taken minus the mean of the reference half, so that its noise is that of comparing two sets of n clips.

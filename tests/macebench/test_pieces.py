@@ -62,6 +62,11 @@ def test_beats_after_the_end_go_unless_the_protocol_keeps_them():
     assert kept.music.times_s.tolist() == [0.5, 1.5, 2.5, 3.5]
 
 
+def test_beats_between_the_cut_and_the_end_of_the_motion_go_in_any_case():
+    (piece,) = pieces(evidence(motion(90)), protocol(beyond_end="keep", max_frames=30), "generated")
+    assert piece.music.times_s.tolist() == [0.5, 3.5]
+
+
 def test_too_short_and_missing_motions_are_counted_not_cut():
     (short,) = pieces(evidence(motion(10)), protocol(min_frames=30), "generated")
     assert short.motion == Missing(TOO_SHORT)

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from macebench.errors import UserError
 from macebench.metrics import statistics
 from macebench.metrics.diversity import diversity
-from macebench.metrics.frechet import frechet_distance, kernel_distance
+from macebench.metrics.frechet import frechet_distance, frechet_infinity, kernel_distance
 from macebench.metrics.statistics import (
     bootstrap_mean,
     bootstrap_set_metric,
     diversity_statistic,
     frechet_statistic,
     holm,
+    infinity_statistic,
     kernel_statistic,
     minimum_detectable_difference,
     minimum_detectable_shift,
@@ -79,8 +80,9 @@ def test_a_larger_amplitude_is_found():
         diversity_statistic,
         lambda r: diversity_statistic(r, normalise="none"),
         kernel_statistic,
+        infinity_statistic,
     ],
-    ids=["frechet", "frechet-self", "frechet-none", "diversity", "diversity-none", "kernel"],
+    ids=["frechet", "frechet-self", "frechet-none", "diversity", "diversity-none", "kernel", "infinity"],
 )
 def test_fast_permutations_agree_with_plain_ones(make, n, m, f):
     rng = np.random.default_rng(f)
@@ -102,8 +104,10 @@ def test_statistics_are_the_metrics():
     assert frechet_statistic(reference, **RELEASED)(first) == frechet_distance(first, reference, **RELEASED).value
     assert diversity_statistic(reference)(first) == diversity(first, reference=reference)
     assert kernel_statistic(reference)(first) == kernel_distance(first, reference).value
-    with pytest.raises(ValueError, match="standardised by themselves"):
-        diversity_statistic(reference, normalise="self")
+    assert infinity_statistic(reference)(first) == frechet_infinity(first, reference).value
+    for make in (diversity_statistic, kernel_statistic, infinity_statistic):
+        with pytest.raises(ValueError, match="standardised by themselves"):
+            make(reference, normalise="self")
 
 
 def test_blocks_change_nothing(monkeypatch):
@@ -146,11 +150,8 @@ def test_labels_swap_the_sign_and_the_seed_decides():
 
 def test_p_by_hand():
     """Mean of one feature, two pairs: of the four swaps two reach the difference of 3."""
-    result = permutation_test(
-        np.array([[3.0], [5.0]]), np.array([[1.0], [1.0]]), lambda x: float(x.mean()), n_permutations=4000
-    )
-    assert result.difference == 3
-    assert result.p_value == pytest.approx(0.5, abs=0.03)
+    result = permutation_test(np.array([[3.0], [5.0]]), np.array([[1.0], [1.0]]), lambda x: float(x.mean()))
+    assert (result.difference, result.p_value, result.n_permutations) == (3, 0.5, 4)
     assert result.smallest_p == 0.5
     assert result.detectable == pytest.approx(2.8016 * result.null_deviation, rel=1e-4)
 

@@ -1,8 +1,8 @@
 """Pickles: numbers come out, nothing runs, and nothing costs more than the file is large."""
 
 import codecs
-import contextlib
 import collections
+import contextlib
 import os
 import pickle
 import struct

@@ -4,8 +4,11 @@ import re
 import numpy as np
 import pytest
 
-from macebench.report.model import CurveView
-from macebench.report.plots import speed_plot, ticks
+from macebench.metrics.statistics import Interval
+from macebench.protocol import load_protocol
+from macebench.report.model import ColumnView, CurveView, RowView, Section
+from macebench.report.plots import bar_pictures, speed_plot, ticks
+from macebench.results import ScoreRecord
 
 
 def curve(speed, motion=(0.5,), music=(0.25, 0.75)):
@@ -56,3 +59,38 @@ def test_ticks_are_round_and_inside():
     assert ticks(0, math.nan, 5) == []
     for high in (0.013, 7.7, 123456.0):
         assert 1 <= len(ticks(0, high, 4)) <= 5
+
+
+def test_the_axis_carries_the_unit_of_the_speed():
+    motion = CurveView(np.arange(3.0), np.ones(3), np.empty(0), np.empty(0), "m/s")
+    assert (">m/s<" in speed_plot(motion), ">px/s<" in speed_plot(curve([1, 2, 3]))) == (True, True)
+
+
+def record(name, value):
+    return ScoreRecord(name=name, value=value, n=3, n_unscored=0, unit="1", better="reference", reasons={}, notes={})
+
+
+def bars(rows, aims=None):
+    section = Section(load_protocol("ma2d-fixed/1"), [ColumnView("x", "1", "reference", "")], rows, [], aims=aims or {})
+    (picture,) = bar_pictures(section)
+    return picture
+
+
+def test_whiskers_end_where_the_interval_ends_on_the_scale_of_the_bars():
+    interval = Interval(0.5, 0.25, 1.0, 0.1, 3, 3, 0.95)
+    one = RowView("one", "evaluated", "", 3, {"x": record("x", 0.5)}, intervals={"x": interval})
+    two = RowView("two", "calibration", "", 3, {"x": record("x", 1.0)})
+    picture = bars([one, two])
+    low, high = map(float, re.search(r'class="whisker" d="M([\d.]+) 12H([\d.]+)', picture).groups())
+    places = [(float(x), float(x) + float(w)) for x, w in re.findall(r'x="([\d.]+)" y="\d+" width="([\d.]+)"', picture)]
+    assert high == pytest.approx(places[1][1], abs=0.1)
+    assert low == pytest.approx((places[0][0] + places[0][1]) / 2, abs=0.1)
+    assert picture.count("whisker") == 1
+
+
+def test_the_line_of_the_aim_is_the_reference_sets_own_value():
+    row = RowView("one", "evaluated", "", 3, {"x": record("x", 1.0)})
+    assert "reference 0.500" in bars([row], {"x": 0.5})
+    truth = RowView("reference set", "reference", "", 3, {"x": record("x", 0.25)})
+    assert "reference 0.250" in bars([row, truth])
+    assert 'class="aim"' not in bars([row])

@@ -8,9 +8,9 @@ from macebench.errors import UserError
 from macebench.report.model import RunView
 from macebench.report.view import load_view
 
-
 CLIP_COLUMNS_TWO_SIDED = (
     "bas", "bas_null", "bas_corrected", "bas_z", "beat_precision", "beat_recall", "beat_f",
+    "temporal_flickering",
 )  # fmt: skip
 
 

@@ -1,0 +1,70 @@
+"""``macebench compare`` on the command line."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from macebench.cli import main
+
+make_run = runpy.run_path(str(Path(__file__).resolve().parents[1] / "run_folders.py"))["make_run"]
+NAMES = tuple("abcdefghij")
+FEW = ["--permutations", "99"]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return make_run(tmp_path / "one", names=NAMES), make_run(tmp_path / "two", names=NAMES, shift=0.7)
+
+
+def test_two_runs(runs, capfd):
+    assert main(["compare", *map(str, runs), *FEW]) == 0
+    shown = capfd.readouterr().out
+    out = runs[1] / "compare-one-mine-vs-two-mine"
+    for name in ("compare.json", "compare.csv", "compare.png"):
+        assert (out / name).is_file()
+        assert str(out / name) in shown
+    for text in ("ma2d-fixed/1", "10 pairs", "fid_k ↓", "bas ≈", "nearer to", "p Holm"):
+        assert text in shown
+    assert json.loads((out / "compare.json").read_text("utf-8"))["seed"] == 0
+
+
+def test_two_models_of_one_run(runs, tmp_path, capfd):
+    run, out = str(runs[0]), tmp_path / "out"
+    assert main(["compare", run, run, "--model-b", "frozen", "--out", str(out), "--seed", "4", *FEW]) == 0
+    content = json.loads((out / "compare.json").read_text("utf-8"))
+    assert (content["first"]["model"], content["second"]["model"], content["seed"]) == ("mine", "frozen", 4)
+    assert main(["compare", run, run, "--model-b", "frozen", *FEW]) == 0
+    assert (runs[0] / "compare-mine-vs-frozen" / "compare.png").is_file()
+    capfd.readouterr()
+
+
+def test_a_run_with_itself(runs, tmp_path, capfd):
+    assert main(["compare", str(runs[0]), str(runs[0]), "--out", str(tmp_path / "out"), *FEW]) == 0
+    tests = json.loads((tmp_path / "out" / "compare.json").read_text("utf-8"))["protocols"][0]["tests"]
+    assert {(test["p_value"], test["difference"]) for test in tests} == {(1.0, 0.0)}
+    assert "equal" in capfd.readouterr().out
+
+
+def test_what_was_left_out_is_said(runs, tmp_path, capfd):
+    run = make_run(tmp_path / "three", names=(*NAMES[:6], "new"), lost=("b",))
+    assert main(["compare", str(runs[0]), str(run), "--out", str(tmp_path / "out"), *FEW]) == 0
+    shown = capfd.readouterr().out
+    assert "not paired: 4 x only in the first run" in shown
+    assert "not paired: 1 x only in the second run" in shown
+    assert "not scored: 1 x second: no person  (fid_k" in shown
+    assert "only 5 independent pieces of music: no p-value can be below 0.062" in shown
+
+
+def test_errors(runs, tmp_path, capfd):
+    assert main(["compare", str(runs[0]), str(tmp_path / "nowhere")]) == 2
+    assert "is no run folder" in capfd.readouterr().err
+    assert main(["compare", *map(str, runs), "--model-a", "hers"]) == 2
+    assert "It has mine, frozen" in capfd.readouterr().err
+    other = make_run(tmp_path / "three", names=NAMES, reference_names=("r0", "r1", "r2"))
+    assert main(["compare", str(runs[0]), str(other)]) == 2
+    assert "reference.n: 6 != 3" in capfd.readouterr().err
+    (tmp_path / "file").write_text("x")
+    assert main(["compare", *map(str, runs), "--out", str(tmp_path / "file"), *FEW]) == 2
+    assert "cannot write in" in capfd.readouterr().err
