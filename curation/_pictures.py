@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 
 
-def working_size(height: int, width: int, longer: int) -> tuple[int, int]:
-    """Height and width of a picture of the same shape whose longer side has `longer` pixels."""
+def working_size(shape: Sequence[int], longer: int) -> tuple[int, int]:
+    """Height and width of a picture (H, W, ...) once its longer side has `longer` pixels."""
+    height, width = shape[:2]
     scale = longer / max(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 

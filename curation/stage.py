@@ -109,11 +109,13 @@ class Verdict:
         scores: Scores by name, kept whatever the decision.
         rejection: Why the span is dropped, or None.
         tasks: The spans that go on; by default the task itself (a stage that splits returns several).
+        dropped: Parts of the task that do not go on while others do, each with its reason.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)
     rejection: Rejection | None = None
     tasks: tuple[Task, ...] | None = None
+    dropped: tuple[tuple[Task, Rejection], ...] = ()
 
 
 @runtime_checkable

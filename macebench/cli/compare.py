@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -121,10 +122,23 @@ def _remarks(comparison: Comparison) -> list[str]:
             for reason, n in test.unscored.items():
                 lost.setdefault(f"{n} x {reason}", []).append(test.name)
         lines += [f"{part.protocol}: not scored: {text}  ({', '.join(names)})" for text, names in lost.items()]
-        clusters = min((test.n_clusters for test in part.tests if test.p_value is not None), default=9)
-        if clusters < 9:
-            lines.append(
-                f"{part.protocol}: only {clusters} independent pieces of music: "
-                f"no p-value can be below {2.0 ** (1 - clusters):.2g}"
-            )
+        lines += [f"{part.protocol}: {text}" for text in _limits(part, comparison.n_permutations)]
+    return lines
+
+
+def _limits(part: ProtocolComparison, n_permutations: int) -> list[str]:
+    """What keeps any test of a protocol from being significant after Holm, whatever the models do."""
+    from macebench.compare_records import ALPHA
+
+    tested = [test for test in part.tests if test.p_value is not None]
+    if not tested:
+        return []
+    clusters, lines = min(test.n_clusters for test in tested), []
+    smallest = 2.0 ** (1 - clusters)
+    if smallest * len(tested) > ALPHA:
+        lines.append(f"only {clusters} independent pieces of music: no p-value can be below {smallest:.2g}, "
+                     f"{min(1.0, smallest * len(tested)):.2g} after Holm over {len(tested)} tests")  # fmt: skip
+    if len(tested) / (1 + n_permutations) > ALPHA:
+        lines.append(f"{n_permutations} permutations are too few for {len(tested)} tests: give --permutations "
+                     f"{math.ceil(2 * len(tested) / ALPHA)} or more")  # fmt: skip
     return lines

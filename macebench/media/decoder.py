@@ -154,24 +154,36 @@ class Decoder:
         """
         if sample_rate <= 0:
             raise ValueError(f"sample_rate is {sample_rate}, must be above 0")
+        parts = list(self.sound_parts(path))
+        rate, start_s = parts[0].sample_rate, parts[0].start_s
+        samples = np.concatenate([part.samples for part in parts])
+        parts.clear()
+        return Sound(_resample(samples, rate, sample_rate), sample_rate, start_s)
+
+    def sound_parts(self, path: str | Path) -> Iterator[Sound]:
+        """The sound of a file in consecutive pieces, mono, at its own rate; memory does not grow with the length.
+
+        Leaving the loop early is fine. A later call on this decoder ends this one.
+
+        Raises:
+            MediaError: ``no sound``, or see the module; good pieces come first.
+        """
         call = self._begin("audio", path)
-        parts: list[Any] = []
-        rate, start_s = 0, 0.0
+        rate, start_s, count = 0, 0.0, 0
         try:
             message = call.receive()
             while message["kind"] != "end":
                 if message["kind"] == "head":
                     rate, start_s = message["sample_rate"], message["start_s"]
                 else:
-                    parts.append(call.take_samples(message))
+                    samples = call.take_samples(message)
+                    yield Sound(samples, rate, start_s + count / rate)
+                    count += len(samples)
                 message = call.receive()
         finally:
             call.leave()
-        if not parts:
+        if not count:
             raise MediaError("no sound")
-        samples = np.concatenate(parts)
-        parts.clear()
-        return Sound(_resample(samples, rate, sample_rate), sample_rate, start_s)
 
     def _begin(self, kind: str, path: str | Path, **how: Any) -> _Call:
         name = _checked(path)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def card_tables(result: SelftestResult) -> list[Table]:
-    """One table for each protocol: the report cards of its columns."""
-    return [_table(item.id, result.of(item.id)[0]) for item in result.protocols]
+    """One table for each protocol: the report cards of its columns that have a value."""
+    return [_table(item.id, result.measured(item.id)[0]) for item in result.protocols]
 
 
 def _table(protocol: str, cards: list[Card]) -> Table:

@@ -95,7 +95,8 @@ def _reading(result: SelftestResult) -> Html:
 
 
 def _section(record: ProtocolRecord, result: SelftestResult) -> Html:
-    cards, cells = result.of(record.id)
+    cells = result.of(record.id)[1]
+    cards, without = result.measured(record.id)
     names = [item.name for item in result.damages if any((card.column, item.name) in cells for card in cards)]
     failures = sum(cell.verdict in FAILURES for cell in cells.values())
     judged = sum(cell.claim != "none" and cell.verdict not in ("not measured", "refused") for cell in cells.values())
@@ -104,6 +105,7 @@ def _section(record: ProtocolRecord, result: SelftestResult) -> Html:
         "section", el("h2", record.id, " ", el("code", record.hash)), el("p", record.title, class_="muted"),
         el("p", f"{failures} of {judged} judged cells fail.", class_=f"verdict {kind}"),
         el("div", _heat(cards, cells, names), class_="scroll"),
+        el("p", f"Without a value: {', '.join(without)}.", class_="muted") if without else None,
         el("h3", "Report card"), el("div", _cards(cards), class_="scroll"), id=_anchor(record.id),
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ def write_heatmap(result: SelftestResult, path: Path) -> None:
     for column, stack in enumerate(stacks):
         left, top = _GAP + column * (panel_w + _BETWEEN) + _LABELS, height - _TITLE
         for protocol in stack:
-            cards, cells = result.of(protocol)
+            cards, cells = result.measured(protocol)[0], result.of(protocol)[1]
             bottom = top - _HEAD - _CELL_H * len(cards)
             own = [name for name in names if any((card.column, name) in cells for card in cards)]
             box = (left / width, bottom / height, _CELL_W * len(own) / width, _CELL_H * len(cards) / height)
@@ -44,7 +44,7 @@ def write_heatmap(result: SelftestResult, path: Path) -> None:
 
 
 def _height(result: SelftestResult, protocol: str) -> float:
-    return _HEAD + _CELL_H * len(result.of(protocol)[0]) + _GAP
+    return _HEAD + _CELL_H * len(result.measured(protocol)[0]) + _GAP
 
 
 def _stacks(result: SelftestResult) -> list[list[str]]:

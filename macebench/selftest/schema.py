@@ -163,6 +163,11 @@ class SelftestResult(_Record):
         cells = {(cell.column, cell.damage): cell for cell in self.cells if cell.protocol == protocol}
         return [card for card in self.cards if card.protocol == protocol], cells
 
+    def measured(self, protocol: str) -> tuple[list[Card], list[str]]:
+        """The cards of the columns that have a value, and the names of those that have none."""
+        cards = self.of(protocol)[0]
+        return [card for card in cards if card.clean is not None], [c.column for c in cards if c.clean is None]
+
     @property
     def wrong_fixed(self) -> list[Cell]:
         """Cells of the repaired protocols (``...-fixed``) that move the wrong way."""

@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 
 from macebench import registry
-from macebench.types import Beats, Clip, Evidence, Missing, PoseTrack
+from macebench.types import Beats, Clip, Evidence, Missing, Motion, PoseTrack
 
-NAMES = ["ground-truth", "random-music", "time-shifted", "frozen", "jitter", "half-speed"]
+NAMES = [
+    "ground-truth", "random-music", "time-shifted", "frozen", "jitter", "half-speed", "mirrored", "two-second-loop",
+    "foot-skate", "identity-swap",
+]  # fmt: skip
 
 
 def evidence(name, n=10, beats=(0.5, 1.0, 1.5), pose=True):
@@ -83,3 +86,49 @@ def test_half_speed_halves_displacements_and_repeats_pictures():
     middle = (original.keypoints[0] + original.keypoints[1]) / 2
     np.testing.assert_allclose(made.keypoints[1], middle, atol=1e-9)
     assert transform("half-speed").frames["frame_difference"].tolist() == [0, 1, 0, 2, 0, 3, 0, 4, 0]
+
+
+def in_space(name, n=60):
+    rng = np.random.default_rng(len(name))
+    joints = np.cumsum(rng.normal(scale=0.01, size=(n, 24, 3)), axis=0) + rng.normal(size=(24, 3))
+    gone = Missing("motion file")
+    return Evidence(Clip(name, f"/{name}.npz", name * 8), n / 30, gone, Beats(np.array([0.5, 1.0]), 2.0), gone,
+                    Motion(30.0, joints))  # fmt: skip
+
+
+DANCES = (in_space("a"), in_space("bb"))
+
+
+@pytest.mark.parametrize("name", ["frozen", "jitter", "half-speed", "mirrored", "two-second-loop", "foot-skate"])
+def test_motions_in_space_are_changed_too(name):
+    made = transform(name, DANCES)
+    assert made.motion.joints.shape == (60, 24, 3)
+    assert not np.array_equal(made.motion.joints, DANCES[0].motion.joints)
+    assert made.music is DANCES[0].music
+    assert made.frames == Missing("motion file")
+
+
+@pytest.mark.parametrize("name", ["ground-truth", "random-music", "time-shifted"])
+def test_music_models_leave_the_motion_alone(name):
+    assert transform(name, DANCES).motion is DANCES[0].motion
+
+
+def test_frozen_holds_the_middle_of_a_motion():
+    made = transform("frozen", DANCES).motion.joints
+    np.testing.assert_array_equal(made, np.broadcast_to(DANCES[0].motion.joints[30], made.shape))
+
+
+def test_half_speed_of_a_motion_is_its_first_half():
+    np.testing.assert_allclose(transform("half-speed", DANCES).motion.joints[::2], DANCES[0].motion.joints[:30])
+
+
+def test_two_second_loop_repeats_every_two_seconds():
+    long = (in_space("a", n=200), in_space("bb"))
+    made = transform("two-second-loop", long).motion.joints
+    np.testing.assert_array_equal(made[70:120], made[10:60])
+
+
+def test_a_motion_in_space_has_no_identity_to_swap():
+    assert transform("identity-swap", DANCES).motion == Missing("identities swap in video only")
+    swapped = transform("identity-swap", SET).pose.keypoints
+    assert not np.array_equal(swapped, SET[0].pose.keypoints)

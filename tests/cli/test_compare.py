@@ -54,7 +54,8 @@ def test_what_was_left_out_is_said(runs, tmp_path, capfd):
     assert "not paired: 4 x only in the first run" in shown
     assert "not paired: 1 x only in the second run" in shown
     assert "not scored: 1 x second: no person  (fid_k" in shown
-    assert "only 5 independent pieces of music: no p-value can be below 0.062" in shown
+    assert "only 5 independent pieces of music: no p-value can be below 0.062, 0.75 after Holm over 12 tests" in shown
+    assert "99 permutations are too few for 12 tests: give --permutations 480 or more" in shown
 
 
 def test_errors(runs, tmp_path, capfd):

@@ -1,0 +1,138 @@
+"""Which files are curated: folders, list files and tables of paths.
+
+- A folder: every video below it, found by suffix. Hidden files and folders are passed over; links to folders are not
+  followed. A file that is a link out of the folder is listed and refused later, with a row in the ledger.
+- A video file.
+- A list file (``.txt`` or ``.list``): one path a line; blank lines and lines that begin with ``#`` are passed over.
+- A table (``.parquet``) with a column ``path`` and, where known, `FACTS`, which go to the clips' rows.
+
+Paths in lists and tables are relative to their own folder. Everything is a generator: a million sources need no more
+memory than ten.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from macebench.errors import UserError
+from macebench.media.files import VIDEO_SUFFIXES
+
+LIST_SUFFIXES = (".txt", ".list")
+TABLE_SUFFIXES = (".parquet",)
+FACTS = ("genre", "music", "performer", "split", "licence", "consent", "pairing")
+"""What a table may say of a source: text columns."""
+_BATCH = 4096
+_HINT = "Give a folder of videos, a video, a .txt file with one path a line, or a .parquet table with a column path."
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source file.
+
+    Attributes:
+        path: Where it is.
+        name: For people and for the order: the path below the folder that was given, or as the list has it. Always
+            text that can be encoded; bytes of a file name that are no UTF-8 are written as ``\\xff``.
+        facts: What the table says of it: names of `FACTS`.
+        refused: Why it must not be opened; empty when it may.
+    """
+
+    path: Path
+    name: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    refused: str = ""
+
+    @property
+    def facts_json(self) -> str:
+        """The facts as one line of text."""
+        return json.dumps(dict(self.facts), sort_keys=True) if self.facts else ""
+
+
+def iter_sources(specs: Iterable[str | Path]) -> Iterator[Source]:
+    """Every source of every folder, file, list and table, in no certain order.
+
+    Raises:
+        UserError: one of `specs` does not exist or is none of these; a table lacks its column.
+    """
+    for spec in specs:
+        path = Path(spec)
+        suffix = path.suffix.lower()
+        if path.is_dir():
+            yield from _from_folder(path)
+        elif not path.is_file():
+            raise UserError(f"source {spec} does not exist.", hint=_HINT)
+        elif suffix in VIDEO_SUFFIXES:
+            yield Source(path, shown(path.name))
+        elif suffix in LIST_SUFFIXES:
+            yield from _from_list(path)
+        elif suffix in TABLE_SUFFIXES:
+            yield from _from_table(path)
+        else:
+            raise UserError(f"source {spec} is no video, list or table.", hint=_HINT)
+
+
+def shown(name: str | Path) -> str:
+    """A file name as text that can be encoded, with forward slashes."""
+    return os.fsencode(str(name)).decode("utf-8", "backslashreplace").replace(os.sep, "/")
+
+
+def _from_folder(root: Path) -> Iterator[Source]:
+    inside, waiting = root.resolve(), [root]
+    while waiting:
+        place = waiting.pop()
+        try:
+            entries = os.scandir(place)
+        except OSError as error:
+            raise UserError(f"{place} cannot be read: {error.strerror}.", hint="Check the folder's rights.") from error
+        with entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                elif Path(entry.name).suffix.lower() in VIDEO_SUFFIXES:
+                    yield _found(Path(entry.path), root, inside, entry.is_symlink())
+
+
+def _found(path: Path, root: Path, inside: Path, is_link: bool) -> Source:
+    leaves = is_link and not path.resolve().is_relative_to(inside)
+    return Source(path, shown(path.relative_to(root)), refused="link leaves the folder" if leaves else "")
+
+
+def _from_list(path: Path) -> Iterator[Source]:
+    with path.open("rb") as lines:
+        for line in lines:
+            name = os.fsdecode(line.strip(b"\r\n"))
+            if name.strip() and not name.startswith("#"):
+                yield Source(path.parent / name, shown(name))
+
+
+def _from_table(path: Path) -> Iterator[Source]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is no Parquet file: {error}.", hint=_HINT) from error
+    with table:
+        columns = table.schema_arrow.names
+        if "path" not in columns:
+            raise UserError(f"{path} has no column path, only {', '.join(columns)}.", hint=_HINT)
+        wanted = ["path", *(name for name in FACTS if name in columns)]
+        for batch in table.iter_batches(_BATCH, columns=wanted):
+            for row in batch.to_pylist():
+                yield _from_row(path, row)
+
+
+def _from_row(table: Path, row: Mapping[str, Any]) -> Source:
+    name = row["path"]
+    if not isinstance(name, str) or not name:
+        raise UserError(f"{table} has a row whose path is {name!r}.", hint="The column path holds text.")
+    facts = {key: str(value) for key, value in row.items() if key != "path" and value not in (None, "")}
+    return Source(table.parent / name, shown(name), facts)
