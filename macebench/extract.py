@@ -358,8 +358,10 @@ def sound_jobs(clips: Sequence[Clip], rules: Sequence[BeatRules]) -> list[SoundJ
     jobs: dict[str, SoundJob] = {}
     for clip in clips:
         sound = sound_of(clip)
-        for rule in rules if sound is not None else ():
-            job = SoundJob(*sound, rule)  # type: ignore[misc]
+        if sound is None:
+            continue
+        for rule in rules:
+            job = SoundJob(sound[0], sound[1], rule)
             jobs.setdefault(beat_ingredients(job.sha256, rule).key, job)
     return list(jobs.values())
 

@@ -71,7 +71,11 @@ BUILTIN: dict[str, dict[str, str]] = {
         "identity-swap": "macebench.baselines.calibration:IdentitySwap",
     },
     "datasets": {"demo": "macebench.demo.dataset:build_demo_dataset"},
-    "stages": {"probe": "macebench.curation.stages.probe:Probe"},
+    "stages": {
+        "probe": "macebench.curation.stages.probe:Probe",
+        "shots": "macebench.curation.stages.shots:Shots",
+        "motion": "macebench.curation.stages.motion:MotionStage",
+    },
     "poses": {
         "blazepose": "macebench.models.pose.blazepose:BlazePose",
         "vitpose": "macebench.models.pose.vitpose:ViTPose",

@@ -23,6 +23,7 @@ from macebench.protocol import Protocol
 from macebench.results import (
     CLIPS_FILE,
     CURVES_FILE,
+    FEATURE_PREFIX,
     POSES_FOLDER,
     RESULT_FILE,
     TIMING_FILE,
@@ -43,6 +44,7 @@ from macebench.run import (
     silent,
     transformed,
 )
+from macebench.scoring import needed
 from macebench.store import ensure_writable, write_npz, write_text
 from macebench.tables import ClipRow, CurveRow, read_clips, write_clips, write_curves
 from macebench.types import Beats, Evidence, ModelCard, PoseTrack
@@ -94,11 +96,19 @@ def _write(prepared: Prepared, extracted: Extracted, rows: Sequence[ClipRow]) ->
         clips_sha256=clips_sha256,
         reference_unscored={p.hash: _n_incomplete(table, p, "reference") for p in prepared.protocols},
         n_shared_clips=n_shared(prepared),
+        metric_versions=_versions(prepared),
     )
     _write_poses(prepared)
     _write_curves(prepared, extracted)
     write_text(out / RESULT_FILE, result.model_dump_json(indent=1) + "\n")
     return result
+
+
+def _versions(prepared: Prepared) -> dict[str, int]:
+    """Versions of the metrics and features of a run."""
+    chosen = [metric for items in prepared.metrics.values() for metric in items]
+    features = {FEATURE_PREFIX + item.name: item.version for item in needed(chosen)[0]}
+    return dict(sorted(({metric.name: metric.version for metric in chosen} | features).items()))
 
 
 def _entry(prepared: Prepared, card: ModelCard, protocol: Protocol, table: pd.DataFrame) -> Entry:

@@ -44,7 +44,7 @@ class ProbeConfig:
     min_side: int = 256
     needs_audio: bool = True
     min_level_db: float | None = -60.0
-    optout: str | None = field(default=None, metadata={"hashed": False})
+    optout: str | None = field(default=None, metadata={"scope": "run"})
 
     def __post_init__(self) -> None:
         if self.min_level_db is not None and self.min_level_db > CLEAR_DB:

@@ -9,12 +9,12 @@ Decided, in this order:
    by the pictures around it whose second score is. ``content``: a cut where content_val reaches the threshold.
    ``adaptive``: where it reaches `adaptive_ratio` times the mean of its neighbours and `adaptive_min_content`.
 2. *Fades.* A run of pictures that are black all over (no colour of the thumbnail above `black_level`) longer than
-   `flash_s` is a transition.
-3. *Flash guard.* A transition of at most `flash_s` is no cut when a picture shortly before it (`flash_s`) shows the same
-   scene as one shortly after it. Lights may have changed in between: each channel of the one thumbnail is fitted to the
-   other by gain and offset. Same means: the pictures' correlation is at least `same_correlation`, and what differs is
-   at most `same_difference` grey levels and at most `same_share` of the largest change of picture around the transition.
-   (A jump cut within one scene changes no more than the scene itself does, and stays a cut.)
+   `flash_s` is a transition, with the pictures on both sides that grow darker towards it (at most `fade_s`).
+3. *Flash guard.* A transition of at most `flash_s` is no cut when a picture shortly before it (`flash_s`) shows the
+   same scene as one shortly after it. Lights may have changed in between: each channel of the one thumbnail is fitted
+   to the other by gain and offset. Same means: the pictures' correlation is at least `same_correlation`, and what
+   differs is at most `same_difference` grey levels and at most `same_share` of the largest change of picture around
+   the transition. (A jump cut within one scene changes no more than the scene itself does, and stays a cut.)
 4. *Shots* are what lies between transitions; pictures of a transition belong to neither side. Transitions less than
    `flash_s` apart are one. Shots under `min_shot_s` are dropped as "shot too short".
 
@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from macebench.curation._content import ContentScores, adaptive_ratio
 from macebench.curation._pictures import resized
+from macebench.curation._transnet import TransNetScores
 from macebench.curation.stage import Rejection, Task, Timeline, Verdict
 from macebench.errors import UserError
 from macebench.media import VideoInfo
@@ -41,7 +42,8 @@ from macebench.types import Array, FloatArray
 
 DETECTORS = ("transnetv2", "content", "adaptive")
 THUMB = 8
-_FLAT = 2.0
+_SAME_S = 1e-6
+_RAMP = 0.5  # grey levels that a fading picture changes at least
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class ShotsConfig:
         adaptive_min_content: Least content_val of a cut for ``adaptive``.
         adaptive_window: Neighbours on each side.
         fades: Whether black pictures separate shots.
+        fade_s: Longest way down to black, and up again.
         black_level: Grey level that no colour of a black thumbnail passes.
         flash_guard: Whether flashes and changes of light are told from cuts.
         flash_s: A flash lasts at most so long.
@@ -73,6 +76,7 @@ class ShotsConfig:
     adaptive_min_content: float = 15.0
     adaptive_window: int = 2
     fades: bool = True
+    fade_s: float = 1.0
     black_level: float = 16.0
     flash_guard: bool = True
     flash_s: float = 0.15
@@ -83,7 +87,7 @@ class ShotsConfig:
     def __post_init__(self) -> None:
         if self.detector not in DETECTORS:
             raise UserError(f"shots.detector is {self.detector!r}.", hint=f"Take one of {', '.join(DETECTORS)}.")
-        for name in ("min_shot_s", "flash_s"):
+        for name in ("min_shot_s", "flash_s", "fade_s"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"shots.{name} is {getattr(self, name)}.", hint="Give seconds, 0 or more.")
         if self.adaptive_window < 1:
@@ -97,10 +101,12 @@ class Transition:
     Attributes:
         first: Number of the first picture of the transition.
         after: Number of the first picture of the next shot; equal to `first` for a hard cut.
+        middle: Number of the picture at which the shots are parted when one number is asked for.
     """
 
     first: int
     after: int
+    middle: int
 
 
 class ShotsObserver:
@@ -108,14 +114,10 @@ class ShotsObserver:
 
     def __init__(self, detector: str) -> None:
         self._detector = detector
-        self._network: Any = None
-        self._content: ContentScores | None = None
+        self._network: TransNetScores | None = None
         if detector == "transnetv2":
-            from macebench.curation._transnet import TransNetScores
-
             self._network = TransNetScores()
-        else:
-            self._content = ContentScores()
+        self._scorer = self._network or ContentScores()
         self._times: list[FloatArray] = []
         self._scores: list[Array] = []
         self._thumbs: list[Array] = []
@@ -124,10 +126,9 @@ class ShotsObserver:
         """Take the next (B, H, W, 3) RGB frames and their (B,) seconds."""
         if not len(frames):
             return
-        scorer = self._network or self._content
         self._times.append(np.array(times_s, np.float64))
         self._thumbs.append(np.stack([resized(frame, THUMB, THUMB) for frame in frames]))
-        self._scores.append(scorer.update(frames))
+        self._scores.append(self._scorer.update(frames))
 
     def finish(self) -> Timeline:
         """One sample a picture: ``thumb`` (8, 8, 3) and ``content`` or ``transition`` and ``transition_any``."""
@@ -140,3 +141,189 @@ class ShotsObserver:
             scores = np.concatenate([*self._scores, self._network.finish()])
             values |= {"transition": scores[:, 0], "transition_any": scores[:, 1]}
         return Timeline(times, values, {"detector": self._detector})
+
+
+def transitions(timeline: Timeline, config: ShotsConfig) -> tuple[Transition, ...]:
+    """Where shots part, in order; see the module. A pure function of scores and thresholds."""
+    if not len(timeline.times_s):
+        return ()
+    found = list(_detected(timeline, config))
+    if config.flash_guard:
+        found = [one for one in found if not _is_flash(timeline, one, config)]
+    if config.fades:
+        found.extend(_fades(timeline, config))
+    return tuple(_merged(sorted(found, key=lambda one: (one.first, one.after)), timeline.times_s, config.flash_s))
+
+
+def boundaries(timeline: Timeline, config: ShotsConfig, end_s: float | None = None) -> list[tuple[float, float]]:
+    """Shots as ``(start_s, end_s)``.
+
+    Args:
+        timeline: Of a `ShotsObserver`, or a part of one.
+        config: Thresholds.
+        end_s: End of the last shot; by default one median distance behind the last picture.
+    """
+    times = timeline.times_s
+    if not len(times):
+        return []
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    limits = np.append(times, times[-1] + step if end_s is None else max(end_s, times[-1]))
+    shots, start = [], 0
+    for one in transitions(timeline, config):
+        shots.append((float(limits[start]), float(limits[one.first])))
+        start = one.after
+    shots.append((float(limits[start]), float(limits[-1])))
+    return [(a, b) for a, b in shots if b > a]
+
+
+def cut_times(timeline: Timeline, config: ShotsConfig) -> FloatArray:
+    """(C,) seconds at which shots part: of the first picture after a cut, of the middle of a gradual transition.
+
+    Transitions at the very beginning and end part nothing and are left out.
+    """
+    count = len(timeline.times_s)
+    inner = [one.middle for one in transitions(timeline, config) if one.first > 0 and one.after < count]
+    return timeline.times_s[np.array(inner, np.intp)]
+
+
+def _detected(timeline: Timeline, config: ShotsConfig) -> Iterator[Transition]:
+    values = timeline.values
+    if config.detector == "transnetv2":
+        sure = values["transition"] > config.transnetv2_threshold
+        part = sure | (values["transition_any"] > config.transnetv2_threshold)
+        for first, after in _runs(part):
+            if sure[first:after].any():
+                yield Transition(first, after, (first + after + 1) // 2)
+        return
+    content = np.asarray(values["content"], np.float64)
+    if config.detector == "content":
+        cut = content >= config.content_threshold
+    else:
+        ratio = adaptive_ratio(content, config.adaptive_window)
+        cut = (ratio >= config.adaptive_ratio) & (content >= config.adaptive_min_content)
+    for index in np.flatnonzero(cut).tolist():
+        yield Transition(index, index, index)
+
+
+def _runs(flags: Array) -> Iterator[tuple[int, int]]:
+    """First and behind last of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+def _fades(timeline: Timeline, config: ShotsConfig) -> Iterator[Transition]:
+    """Black runs with the ways down to them and up again."""
+    times, thumbs = timeline.times_s, timeline.values["thumb"]
+    black = thumbs.reshape(len(thumbs), -1).max(axis=1) <= config.black_level
+    level = thumbs.reshape(len(thumbs), -1).mean(axis=1)
+    for first, after in _runs(black):
+        last_s = times[min(after, len(times) - 1)]
+        if black.all() or last_s - times[first] <= config.flash_s + _SAME_S:
+            continue
+        low, high = first, after
+        while low > 0 and level[low - 1] >= level[low] + _RAMP and times[first] - times[low - 1] <= config.fade_s:
+            low -= 1
+        while high < len(times) and level[high] >= level[high - 1] + _RAMP and times[high] - last_s <= config.fade_s:
+            high += 1
+        yield Transition(low, high, min((first + after + 1) // 2, len(times) - 1))
+
+
+def _is_flash(timeline: Timeline, one: Transition, config: ShotsConfig) -> bool:
+    """Whether the same scene goes on behind a short transition."""
+    times, thumbs = timeline.times_s, timeline.values["thumb"]
+    if one.first == 0 or one.after >= len(times):
+        return False
+    reach = config.flash_s + _SAME_S
+    if times[one.after] - times[one.first] > reach:
+        return False
+    low = min(int(np.searchsorted(times, times[one.first] - reach)), one.first - 1)
+    high = max(int(np.searchsorted(times, times[one.after] + reach, side="right")), one.after + 1)
+    seen = np.asarray(thumbs[low:high], np.float64).reshape(high - low, THUMB * THUMB, 3)
+    change = np.sqrt(np.square(seen[:, None] - seen[None]).mean(axis=(2, 3)))
+    limit = min(config.same_difference, config.same_share * float(change.max()))
+    before, after = slice(0, one.first - low), slice(one.after - low, None)
+    if change[before, after].min() <= limit:
+        return True
+    rest, correlation = _without_light(seen[before], seen[after])
+    return bool(((rest <= limit) & (correlation >= config.same_correlation)).any())
+
+
+def _without_light(before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """What differs when gain and offset of each channel are fitted, and how well pictures correlate.
+
+    Args:
+        before: (P, K, 3) colours.
+        after: (N, K, 3) colours.
+
+    Returns:
+        (P, N) root mean square in grey levels, in the brighter of the two pictures, and (P, N) correlations.
+    """
+    x, y = before - before.mean(axis=1, keepdims=True), after - after.mean(axis=1, keepdims=True)
+    across = np.einsum("pkc,nkc->pnc", x, y) / x.shape[1]
+    spread_x, spread_y = np.square(x).mean(axis=1)[:, None], np.square(y).mean(axis=1)[None]
+    explained = np.square(across) / np.maximum(np.minimum(spread_x, spread_y), 1e-9)
+    rest = np.maximum(np.maximum(spread_x, spread_y) - explained, 0.0).mean(axis=2)
+    scale = np.sqrt(np.maximum(spread_x.sum(axis=2) * spread_y.sum(axis=2), 1e-9))
+    return np.sqrt(rest), across.sum(axis=2) / scale
+
+
+def _merged(found: list[Transition], times: FloatArray, gap_s: float) -> Iterator[Transition]:
+    """Transitions with at most `gap_s` between them as one."""
+    open_one: Transition | None = None
+    for one in found:
+        if open_one is None:
+            open_one = one
+        elif one.first <= open_one.after or times[one.first] - times[open_one.after] < gap_s - _SAME_S:
+            after = max(open_one.after, one.after)
+            open_one = Transition(open_one.first, after, (open_one.middle + one.middle + 1) // 2)
+        else:
+            yield open_one
+            open_one = one
+    if open_one is not None:
+        yield open_one
+
+
+@stage("shots")
+class Shots:
+    """Splits a source into its shots and drops the short ones."""
+
+    name = "shots"
+
+    def __init__(self, config: ShotsConfig | None = None) -> None:
+        self.config = config or ShotsConfig()
+
+    def observer_settings(self) -> Mapping[str, Any]:
+        """What decides the timeline: ``content`` and ``adaptive`` share one."""
+        scores = "transnetv2" if self.config.detector == "transnetv2" else "content"
+        return {"version": 1, "scores": scores, "thumb": THUMB}
+
+    def observe(self, info: VideoInfo) -> ShotsObserver:
+        """A fresh observer for one source."""
+        return ShotsObserver(self.config.detector)
+
+    def process(self, task: Task) -> Verdict:
+        """Split one span by the timeline of its source."""
+        whole = task.observed[self.name]
+        timeline = whole.within(task.start_s, np.inf if task.end_s is None else task.end_s)
+        shots = boundaries(timeline, self.config, task.end_s)
+        scores = {"shots": float(len(shots))}
+        if not shots:
+            return Verdict(scores, Rejection(self.name, "no shot"))
+        kept, dropped = [], []
+        for start_s, end_s in shots:
+            part = self._part(task, timeline, start_s, end_s)
+            if end_s - start_s >= self.config.min_shot_s - _SAME_S:
+                kept.append(part)
+            else:
+                short = Rejection(self.name, "shot too short", end_s - start_s, self.config.min_shot_s)
+                dropped.append((part, short))
+        if not kept and len(dropped) == 1:
+            return Verdict(scores, dropped[0][1])
+        return Verdict(scores, None, tuple(kept), tuple(dropped))
+
+    def _part(self, task: Task, timeline: Timeline, start_s: float, end_s: float) -> Task:
+        span = timeline.within(start_s, end_s)
+        name = "transition" if "transition" in span.values else "content"
+        strongest = float(span.values[name][1:].max(initial=0.0))
+        scores = {**task.scores, "shots.length_s": end_s - start_s, f"shots.{name}_max": strongest}
+        return dataclasses.replace(task, start_s=start_s, end_s=end_s, scores=scores)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from macebench.prepare import EvalConfig
     from macebench.results import RunResult
 
-ALL_CALIBRATIONS = ("random-music", "time-shifted", "frozen", "jitter", "half-speed")
+MOTION_CALIBRATIONS = (
+    "random-music", "time-shifted", "frozen", "jitter", "half-speed", "mirrored", "two-second-loop", "foot-skate",
+)  # fmt: skip
+ALL_CALIBRATIONS = (*MOTION_CALIBRATIONS, "identity-swap")
 DEFAULT_PROTOCOL = {"video": "ma2d-fixed/1", "motion": "motion3d-fixed/1"}
 
 
@@ -73,7 +76,7 @@ def evaluate(
         model=model or "external",
         protocols=protocols,
         metrics=tuple(metric or ()),
-        calibrate=ALL_CALIBRATIONS if calibrate else (),
+        calibrate=() if not calibrate else ALL_CALIBRATIONS if motions is None else MOTION_CALIBRATIONS,
         pose=backend,
         pose_settings=settings,
         music=music,

@@ -14,7 +14,6 @@ same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -69,6 +68,7 @@ _SMALL: dict[str, Recipe] = {
     "broken": broken,
 }
 _STAMP = ".settings"
+_PARTS = ".parts"
 
 
 def recipe_names(*, small: bool = False) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ def build_raw_set(
     small: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> RawTruth:
-    """Build the raw set; one that is there and whole is not built again.
+    """Build the raw set, or finish a build that was interrupted.
 
     Args:
         out: Folder of the set; made when missing.
@@ -103,37 +103,40 @@ def build_raw_set(
         raise UserError(f"a raw set of size {size} with seed {seed} cannot be made.",
                         hint="Sizes are multiples of 16 from 64 on, seeds 0 or above.")  # fmt: skip
     settings: dict[str, Any] = {"seed": seed, "size": size, "small": small}
-    out = Path(out)
-    whole = _whole(out, settings)
-    if whole is not None:
-        return whole
+    out, names = Path(out), recipe_names(small=small)
     _claim(out, settings)
-    names, known = recipe_names(small=small), []
     bench = Bench(out, seed, size, Fraction(15 if small else 30))
-    for done, sources in enumerate(_made(bench, names, small, max(1, workers)), 1):
-        known += sources
-        if progress is not None:
-            progress(done, len(names))
+    made = {name: sources for name in names if (sources := _finished(out, name)) is not None}
+    report = progress or (lambda _done, _total: None)
+    report(len(made), len(names))
+    for name, sources in _made(bench, [name for name in names if name not in made], small, max(1, workers)):
+        _write_part(out, name, sources)
+        made[name] = sources
+        report(len(made), len(names))
+    known = [source for name in names for source in made[name]]
     known.append(duplicate(out, next(source for source in known if source.file_name == "hard_cuts.mp4")))
-    truth = RawTruth(tuple(sorted(_hashed(out, known), key=lambda source: source.file_name)), settings)
+    truth = RawTruth(tuple(sorted(known, key=lambda source: source.file_name)), settings)
     _write_optout(out, truth)
     write_truth(out / TRUTH_FILE, truth)
     return truth
 
 
-def make_sources(bench: Bench, name: str, *, small: bool = False) -> list[SourceTruth]:
+def make_sources(bench: Bench, name: str, *, small: bool = False) -> tuple[SourceTruth, ...]:
     """Follow one recipe of `recipe_names`: writes its files and returns what is known of them."""
     import cv2
 
+    from macebench.media import file_sha256
+
     cv2.setNumThreads(1)
-    recipes = _SMALL if small else {**KEPT, **REJECTED}
-    return recipes[name](bench)
+    sources = (_SMALL if small else {**KEPT, **REJECTED})[name](bench)
+    folder = bench.out / SOURCES
+    return tuple(replace(source, sha256=file_sha256(folder / source.file_name)) for source in sources)
 
 
-def _made(bench: Bench, names: tuple[str, ...], small: bool, workers: int) -> Iterator[list[SourceTruth]]:
-    """What is known of the sources of each recipe, as they are finished."""
-    if workers == 1:
-        yield from (make_sources(bench, name, small=small) for name in names)
+def _made(bench: Bench, names: list[str], small: bool, workers: int) -> Iterator[tuple[str, tuple[SourceTruth, ...]]]:
+    """Recipes and what is known of their sources, as they are finished."""
+    if workers == 1 or len(names) < 2:
+        yield from ((name, make_sources(bench, name, small=small)) for name in names)
         return
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
@@ -141,27 +144,29 @@ def _made(bench: Bench, names: tuple[str, ...], small: bool, workers: int) -> It
     from macebench.demo.dataset import _one_thread_each
 
     with _one_thread_each(), ProcessPoolExecutor(min(workers, len(names)), get_context("spawn")) as pool:
-        jobs = [pool.submit(make_sources, bench, name, small=small) for name in names]
+        jobs = {pool.submit(make_sources, bench, name, small=small): name for name in names}
         try:
             for job in as_completed(jobs):
-                yield job.result()
+                yield jobs[job], job.result()
         finally:
             for job in jobs:
                 job.cancel()
 
 
-def _whole(out: Path, settings: dict[str, Any]) -> RawTruth | None:
-    """The truth of a set of these settings that is complete, else None."""
+def _write_part(out: Path, name: str, sources: tuple[SourceTruth, ...]) -> None:
+    write_truth(out / _PARTS / f"{name}.json", RawTruth(sources))
+
+
+def _finished(out: Path, name: str) -> tuple[SourceTruth, ...] | None:
+    """What is known of the sources of a recipe that was followed before and whose files are whole, else None."""
     from macebench.media import file_sha256
 
     try:
-        truth = read_truth(out)
+        sources = read_truth(out / _PARTS / f"{name}.json").sources
     except UserError:
         return None
-    if truth.settings != settings:
-        return None
-    files = [(out / SOURCES / source.file_name, source.sha256) for source in truth.sources]
-    return truth if all(path.is_file() and file_sha256(path) == sha256 for path, sha256 in files) else None
+    files = [(out / SOURCES / source.file_name, source.sha256) for source in sources]
+    return sources if all(path.is_file() and file_sha256(path) == sha256 for path, sha256 in files) else None
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
@@ -175,12 +180,6 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} is not empty and no raw set of these settings.", hint="Choose another folder.")
     write_text(stamp, text + "\n")
-
-
-def _hashed(out: Path, sources: list[SourceTruth]) -> Iterator[SourceTruth]:
-    for source in sources:
-        data = (out / SOURCES / source.file_name).read_bytes()
-        yield replace(source, sha256=hashlib.sha256(data).hexdigest())
 
 
 def _write_optout(out: Path, truth: RawTruth) -> None:

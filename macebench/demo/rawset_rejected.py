@@ -194,8 +194,8 @@ def one_fault(bench: Bench) -> list[SourceTruth]:
     take = bench.danced("one_fault", (6.5,))
     once = list(take.pictures)
 
-    def write(name: str, kind: str, why: dict[str, Any], **how: Any) -> SourceTruth:
-        return bench.write(name, kind, replace(take, pictures=once, **how.pop("take", {})), **how, **why)
+    def write(name: str, kind: str, why: dict[str, Any], change: Any = None, **how: Any) -> SourceTruth:
+        return bench.write(name, kind, replace(take, **{"pictures": once, **(change or {})}), **how, **why)
 
     silence = np.zeros((len(take.dance.music), 2), np.float32)
     small = [_halved(picture) for picture in once]
@@ -208,9 +208,9 @@ def one_fault(bench: Bench) -> list[SourceTruth]:
         write("no_sound.mp4", "no sound", reject("probe", "no sound"), sound=None),
         write("silent.mp4", "silent", reject("probe", "silent"), sound=(silence, take.dance.sample_rate)),
         write("too_small.mp4", "small picture", reject("probe", "picture too small"),
-              take={"pictures": small, "width": side, "height": side}),
+              {"pictures": small, "width": side, "height": side}),
         write("too_short.mp4", "short video", reject("probe", "too short"),
-              take={"pictures": once[: len(short)], "dance": brief, "layout": None}),
+              {"pictures": once[: len(short)], "dance": brief, "layout": None}),
     ]  # fmt: skip
     return known + _truncated(bench, replace(take, pictures=once))
 

@@ -36,13 +36,14 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from macebench.errors import UserError
 from macebench.models.pose import blazepose_steps as steps
+from macebench.people import PeopleCounter
 from macebench.pose import NO_PERSON
 from macebench.protocol import PoseBackend
 from macebench.registry import pose_backend
@@ -82,6 +83,60 @@ class _Network:
     def output(self, n_values: int) -> NDArray[np.float32]:
         """A copy of the output that has so many values, without its leading axis."""
         return np.asarray(self._interpreter.get_tensor(self._outputs[n_values])[0], dtype=np.float32)
+
+
+class Landmarks(NamedTuple):
+    """What the landmark network says of one region.
+
+    Attributes:
+        flag: Person flag in [0, 1].
+        sharpness: Of the heat maps, in [0, 1]; see the module.
+        points: (39, 2) pixels of the picture.
+        confidence: (39,) in [0, 1].
+    """
+
+    flag: float
+    sharpness: float
+    points: FloatArray
+    confidence: FloatArray
+
+
+class Networks:
+    """Detector and landmark network, with what surrounds each of them."""
+
+    def __init__(self, detector: _Network, landmark: _Network) -> None:
+        self.detector, self.landmark = detector, landmark
+        self._anchors = steps.anchor_centres()
+
+    @classmethod
+    def load(cls) -> Networks:
+        """The networks from their checked files.
+
+        Raises:
+            WeightsMissingError: with the command that gets the weights.
+            UserError: ai-edge-litert is missing, or a file does not load.
+        """
+        return cls(_Network(DETECTOR), _Network(LANDMARK))
+
+    def detect(self, picture: NDArray[np.float32], score_min: float) -> FloatArray:
+        """(N, 13) blended candidates of `blazepose_steps.blend` in one (224, 224, 3) picture in [0, 1]."""
+        self.detector.run(picture * 2 - 1)
+        regressors, logits = self.detector.output(_N_ANCHORS * 12), self.detector.output(_N_ANCHORS)[:, 0]
+        return steps.blend(steps.decode_detections(regressors, logits, self._anchors, score_min))
+
+    def landmarks(self, frame: NDArray[np.uint8], region: steps.Region, *, refine: bool = True) -> Landmarks:
+        """Landmarks of the person in a region of an (H, W, 3) picture."""
+        side = steps.LANDMARK_SIZE
+        self.landmark.run(steps.crop(frame, region, side))
+        flag = float(self.landmark.output(1)[0])
+        values = self.landmark.output(_N_VALUES).astype(np.float64).reshape(steps.N_LANDMARKS, 5)
+        heatmaps = self.landmark.output(_N_HEATMAP)
+        confidence = steps.sigmoid(values[:, 3]) * steps.sigmoid(values[:, 4])
+        sharpness = steps.sharpness(heatmaps[:, :, _COCO], confidence[_COCO], CONFIDENT)
+        points = values[:, :2] / side
+        if refine:
+            points = steps.refine(points, heatmaps)
+        return Landmarks(flag, sharpness, steps.to_picture(points * side, region, side), confidence)
 
 
 @contextlib.contextmanager
@@ -138,7 +193,7 @@ class BlazePose:
                 raise UserError(f"pose setting {name} is {value}, allowed is 0 to 1.")
         self.thresholds = thresholds
         self.refine = bool(refine)
-        self._networks: tuple[_Network, _Network] | None = None
+        self._networks: Networks | None = None
 
     def describe(self) -> PoseBackend:
         """What goes into the protocol's hash; needs no weights, their hashes are known."""
@@ -157,19 +212,27 @@ class BlazePose:
         Raises:
             WeightsMissingError: with the command that gets the weights.
         """
+        return BlazePoseSession(self, self._loaded(), width, height)
+
+    def people_counter(self) -> PeopleCounter:
+        """A counter with the thresholds of this back end: see `macebench.models.pose.people`."""
+        from macebench.models.pose.people import BlazePosePeople
+
+        return BlazePosePeople(self._loaded, self.describe(), self.thresholds)
+
+    def _loaded(self) -> Networks:
         if self._networks is None:
-            self._networks = _Network(DETECTOR), _Network(LANDMARK)
-        return BlazePoseSession(self, self._networks, width, height)
+            self._networks = Networks.load()
+        return self._networks
 
 
 class BlazePoseSession:
     """The state of one clip: the region of the person, and what was found so far."""
 
-    def __init__(self, owner: BlazePose, networks: tuple[_Network, _Network], width: int, height: int) -> None:
+    def __init__(self, owner: BlazePose, networks: Networks, width: int, height: int) -> None:
         self._limits, self._refine = owner.thresholds, owner.refine
-        self._detector, self._landmark = networks
+        self._networks = networks
         self._width, self._height = width, height
-        self._anchors = steps.anchor_centres()
         self._region: steps.Region | None = None
         self._keypoints: list[FloatArray] = []
         self._confidence: list[FloatArray] = []
@@ -219,15 +282,8 @@ class BlazePoseSession:
     def _detect(self, frame: NDArray[np.uint8]) -> steps.Region | None:
         """The region of the most prominent person of a picture."""
         whole = steps.whole_picture(self._width, self._height)
-        self._detector.run(steps.crop(frame, whole, steps.DETECTOR_SIZE) * 2 - 1)
-        found = steps.blend(
-            steps.decode_detections(
-                self._detector.output(_N_ANCHORS * 12),
-                self._detector.output(_N_ANCHORS)[:, 0],
-                self._anchors,
-                self._limits["detector_score_min"],
-            )
-        )
+        picture = steps.crop(frame, whole, steps.DETECTOR_SIZE)
+        found = self._networks.detect(picture, self._limits["detector_score_min"])
         if not len(found):
             return None
         points = found[:, 5:].reshape(-1, 4, 2)
@@ -243,16 +299,7 @@ class BlazePoseSession:
         share = region[2] / max(self._width, self._height)
         if not REGION_SHARE_MIN <= share <= REGION_SHARE_MAX:
             return None
-        side = steps.LANDMARK_SIZE
-        self._landmark.run(steps.crop(frame, region, side))
-        if float(self._landmark.output(1)[0]) < self._limits["presence_min"]:
+        found = self._networks.landmarks(frame, region, refine=self._refine)
+        if found.flag < self._limits["presence_min"] or found.sharpness < sharpness_min:
             return None
-        values = self._landmark.output(_N_VALUES).astype(np.float64).reshape(steps.N_LANDMARKS, 5)
-        heatmaps = self._landmark.output(_N_HEATMAP)
-        confidence = steps.sigmoid(values[:, 3]) * steps.sigmoid(values[:, 4])
-        if steps.sharpness(heatmaps[:, :, _COCO], confidence[_COCO], CONFIDENT) < sharpness_min:
-            return None
-        points = values[:, :2] / side
-        if self._refine:
-            points = steps.refine(points, heatmaps)
-        return steps.to_picture(points * side, region, side), confidence
+        return found.points, found.confidence

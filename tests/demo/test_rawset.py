@@ -1,6 +1,7 @@
 """The planted raw sources: the files are what the truth says, and the same settings give the same bytes."""
 
 import dataclasses
+import itertools
 import json
 from fractions import Fraction
 
@@ -30,7 +31,6 @@ from macebench.demo.rawset_stage import (
     empty_room,
     film,
     moved,
-    sliced,
     stand,
     turned,
     walk,
@@ -168,7 +168,7 @@ def test_a_moving_camera_moves_the_picture():
     large = np.random.default_rng(0).integers(0, 255, (85, 85, 3), dtype=np.uint8)
     got = np.stack(list(camera_moves([large] * 5, 50, 50, np.arange(5) / 5, sway=0.2, zoom=0.1)))
     assert got.shape == (5, 50, 50, 3)
-    assert all(np.abs(a.astype(int) - b).mean() > 10 for a, b in zip(got, got[1:], strict=False))
+    assert all(np.abs(a.astype(int) - b).mean() > 10 for a, b in itertools.pairwise(got))
 
 
 # --- sound -----------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def test_two_figures_are_both_drawn():
 def test_rooms_differ_and_repeat():
     rooms = [empty_room(Place(k, k), 64, 64).astype(int) for k in range(4)]
     assert np.array_equal(rooms[2], empty_room(Place(2, 2), 64, 64))
-    assert all(np.abs(a - b).mean() > 15 for a, b in zip(rooms, rooms[1:], strict=False))
+    assert all(np.abs(a - b).mean() > 15 for a, b in itertools.pairwise(rooms))
 
 
 def test_pictures_without_a_person_move(bench):
@@ -341,7 +341,9 @@ def test_the_same_bytes_again(tmp_path, name):
     assert len(other) == len(made[0][0])
 
 
-@pytest.mark.parametrize("name", ["variable_rate", "rotated_90", "rotated_270", "odd_size", "wide_pixels", "late_sound"])
+@pytest.mark.parametrize(
+    "name", ["variable_rate", "rotated_90", "rotated_270", "odd_size", "wide_pixels", "late_sound"]
+)
 def test_odd_files_are_what_their_truth_says(decoder, bench, name):
     (source,) = rawset.make_sources(bench, name)
     path = bench.out / SOURCES / source.file_name
@@ -459,3 +461,30 @@ def test_opt_out_list_and_duplicate(small_set):
     assert copy.reason == "duplicate"
     others = [source.sha256 for source in truth.sources if source is not copy]
     assert len(set(others)) == len(others)
+
+
+def test_an_interrupted_build_goes_on_and_a_damaged_file_is_made_again(tmp_path, monkeypatch):
+    calls = []
+
+    def cheap(bench):
+        calls.append("cheap")
+        (source,) = rawset.make_sources(bench, "abstract_shapes")
+        path = bench.out / SOURCES / source.file_name
+        path.replace(path.with_name("hard_cuts.mp4"))
+        return [dataclasses.replace(source, file_name="hard_cuts.mp4")]
+
+    def broken_off(bench):
+        calls.append("broken off")
+        raise UserError("stop")
+
+    monkeypatch.setattr(rawset, "_SMALL", {"cheap": cheap, "skeleton": broken_off})
+    with pytest.raises(UserError, match="stop"):
+        build_raw_set(tmp_path, small=True, size=64)
+    monkeypatch.setattr(rawset, "_SMALL", {"cheap": cheap, "skeleton": rawset.skeleton})
+    truth = build_raw_set(tmp_path, small=True, size=64)
+    assert calls == ["cheap", "broken off"]
+    before = bytes_below(tmp_path)
+    (tmp_path / SOURCES / "hard_cuts.mp4").write_bytes(b"damaged")
+    assert build_raw_set(tmp_path, small=True, size=64) == truth
+    assert calls == ["cheap", "broken off", "cheap"]
+    assert bytes_below(tmp_path) == before

@@ -11,7 +11,7 @@ from macebench import weights
 from macebench.errors import UserError, WeightsMissingError
 from macebench.models.pose import blazepose, make_estimator
 from macebench.models.pose import blazepose_steps as steps
-from macebench.models.pose.blazepose import BlazePose
+from macebench.models.pose.blazepose import BlazePose, Networks
 from macebench.pose import NO_PERSON, PoseEstimator
 from macebench.types import Clip, Missing, PoseTrack
 
@@ -64,7 +64,7 @@ class FakeLandmark:
 @pytest.fixture
 def fake():
     estimator = BlazePose()
-    estimator._networks = FakeDetector(), FakeLandmark()
+    estimator._networks = Networks(FakeDetector(), FakeLandmark())
     return estimator
 
 
@@ -100,7 +100,7 @@ def test_landmarks_are_taken_back_to_the_picture(fake):
 
 
 def test_the_detector_runs_only_when_the_person_is_lost(fake):
-    detector, _ = fake._networks
+    detector = fake._networks.detector
     run(fake, pictures([255] * 6))
     assert detector.calls == 1
     track = run(fake, pictures([255, 255, 0, 0, 255, 255]))
@@ -112,12 +112,12 @@ def test_the_detector_runs_only_when_the_person_is_lost(fake):
 
 @pytest.mark.parametrize(("name", "value"), [("flag", 0.4), ("peak", 0.2), ("logit", -3.0)])
 def test_guard(fake, name, value):
-    setattr(fake._networks[1], name, value)
+    setattr(fake._networks.landmark, name, value)
     assert run(fake, pictures([255] * 4)) == Missing(NO_PERSON)
 
 
 def test_a_tracked_person_may_be_less_sharp_than_a_new_one(fake):
-    _, landmark = fake._networks
+    landmark = fake._networks.landmark
     session = fake.start(CLIP, SIZE, SIZE)
     landmark.peak = 0.3  # sigmoid 0.574: below the start, above the keep threshold
     session.update(pictures([255]), np.array([0.0]))
