@@ -5,8 +5,8 @@ Method: spectral peaks and hashes of pairs of them, after Wang, "An Industrial-S
 
 - Peaks keep their interpolated place: milliseconds and cents. Hashes of pairs use coarse steps (a semitone, a quarter
   tone, 64 ms) and only nominate pairs of clips and a shift (an inverted table, linear cost).
-- A nominated pair is then compared peak by peak (30 ms, 30 cents) at speeds from -3 % to +3 %. The score is the share
-  of peaks that are found again in the span both clips have; it is corrected for what chance gives.
+- A nominated pair is then compared peak by peak (12 ms, 12 cents) at the best speed from -3 % to +3 %. The score is the
+  share of peaks that are found again in the span both clips have, corrected for what chance gives.
 
 Sound is mixed to one channel at 8000 samples a second. A peak is a local maximum of the short-time spectrum (Hann,
 128 ms, every 16 ms) between 250 and 3600 Hz, where the level is taken against its surroundings, so that neither gain
@@ -26,8 +26,8 @@ from macebench.types import Array, FloatArray
 
 VERSION = 1
 SAMPLE_RATE = 8000
-MIN_SCORE = 0.3
-MIN_COMMON = 20
+MIN_SCORE = 0.4
+MIN_COMMON = 25
 MIN_OVERLAP_S = 2.5
 _WINDOW, _HOP = 1024, 128
 _LOW_HZ, _HIGH_HZ = 250.0, 3600.0
@@ -41,11 +41,15 @@ _FAN, _PAIR_S = 6, (0.064, 1.6)
 _PAIR_CENTS = 2400.0
 _STEPS = (100.0, 50.0, 64.0)
 _SPEEDS = np.round(np.arange(-0.03, 0.0301, 0.005), 4)
-_TOLERANCE_S, _TOLERANCE_CENTS = 0.030, 30.0
+_LOOSE_S, _LOOSE_CENTS = 0.030, 15.0
+_TOLERANCE_S, _TOLERANCE_CENTS = 0.012, 12.0
+_MOST_CENTS = 70.0
+_MAX_CORRECTION = 0.006
 _SLACK_S = 0.5
 _BIN_S = 0.25
 _MIN_VOTES = 6
 _FEWEST = 2
+_SURE = 0.6
 
 
 @dataclass(frozen=True)
@@ -229,61 +233,93 @@ def groups(prints: Sequence[Fingerprint]) -> list[set[int]]:
 
 
 def _best_of(first: Fingerprint, second: Fingerprint, found: Sequence[Candidate]) -> Match:
-    results = [_compared(first, second, item.offset_s) for item in found]
-    return max(results, key=lambda result: (result.score, result.n_common), default=NO_MATCH)
-
-
-def _compared(first: Fingerprint, second: Fingerprint, offset_s: float) -> Match:
-    """Compare peak by peak at all speeds, with the shift to be found near `offset_s`."""
     best = NO_MATCH
-    for change in _SPEEDS:
-        speed = 1.0 + float(change)
-        result = _at_speed(first, second, speed, offset_s)
-        if (result.score, -abs(change)) > (best.score, -abs(best.speed - 1.0)):
+    for item in found:
+        result = _compared(first, second, item.offset_s)
+        if (result.score, result.n_common) > (best.score, best.n_common):
             best = result
+        if best.score >= _SURE and best.same:
+            break
     return best
 
 
-def _at_speed(first: Fingerprint, second: Fingerprint, speed: float, offset_s: float) -> Match:
-    ours, theirs = speed * first.times_ms / 1000.0, second.times_ms / 1000.0
-    cents = first.cents.astype(np.float64) - 1200.0 * np.log2(speed)
-    apart, mine, other = _near_pairs(ours, cents, theirs, second.cents.astype(np.float64), offset_s)
-    if len(apart) < _FEWEST:
-        return NO_MATCH
-    shift = _densest(apart)
-    close = np.abs(apart - shift) <= _TOLERANCE_S
-    begin = max(0.0, shift)
-    end = min(second.duration_ms / 1000.0, speed * first.duration_ms / 1000.0 + shift)
-    inside = [np.count_nonzero((t >= begin) & (t <= end)) for t in (ours + shift, theirs)]
-    fewest = int(min(inside))
-    if end - begin < MIN_OVERLAP_S or fewest < _FEWEST:
-        return NO_MATCH
-    common = min(len(np.unique(mine[close])), len(np.unique(other[close])))
-    chance = _chance(len(apart), inside[0])
-    share = min(1.0, common / max(inside))
-    return Match(max(0.0, (share - chance) / (1.0 - chance)), shift, common, speed)
+@dataclass(frozen=True)
+class _Near:
+    """Pairs of peaks that could be the same: times in seconds of both, and the second's pitch above the first's."""
+
+    ours: FloatArray
+    theirs: FloatArray
+    cents: FloatArray
 
 
-def _near_pairs(ours: Array, cents: Array, theirs: Array, their_cents: Array, offset_s: float) -> tuple[Array, ...]:
-    """Distances in time, and both indices, of peaks of one pitch near the expected shift."""
-    low = np.searchsorted(theirs, ours + offset_s - _SLACK_S)
-    count = np.searchsorted(theirs, ours + offset_s + _SLACK_S) - low
+def _compared(first: Fingerprint, second: Fingerprint, offset_s: float) -> Match:
+    """Find speed and shift near `offset_s`, then compare peak by peak."""
+    near = _near_pairs(first, second, offset_s)
+    best, count = (1.0, 0.0), _FEWEST
+    for change in sorted(_SPEEDS, key=abs):
+        speed = 1.0 + float(change)
+        fitting = np.abs(near.cents - _cents_of(speed)) <= _LOOSE_CENTS
+        shift, votes = _densest((near.theirs - speed * near.ours)[fitting])
+        if votes > count:
+            best, count = (speed, shift), votes
+    if count == _FEWEST:
+        return NO_MATCH
+    return _counted(first, second, near, *_fitted(near, *best))
+
+
+def _cents_of(speed: float) -> float:
+    """How much higher the second sounds when its clock runs at `speed` times the first's."""
+    return float(-1200.0 * np.log2(speed))
+
+
+def _near_pairs(first: Fingerprint, second: Fingerprint, offset_s: float) -> _Near:
+    ours, theirs = first.times_ms / 1000.0, second.times_ms / 1000.0
+    slack = _SLACK_S + float(_SPEEDS[-1]) * ours
+    low = np.searchsorted(theirs, ours + offset_s - slack)
+    count = np.searchsorted(theirs, ours + offset_s + slack) - low
     mine = np.repeat(np.arange(len(ours)), count)
     other = np.arange(len(mine)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
-    same = np.abs(cents[mine] - their_cents[other]) <= _TOLERANCE_CENTS
-    mine, other = mine[same], other[same]
-    return theirs[other] - ours[mine], mine, other
+    cents = second.cents[other].astype(np.float64) - first.cents[mine]
+    same = np.abs(cents) <= _MOST_CENTS
+    return _Near(ours[mine[same]], theirs[other[same]], cents[same])
 
 
-def _densest(apart: Array) -> float:
-    """The shift with the most distances within the tolerance, as the median of those."""
+def _densest(apart: FloatArray) -> tuple[float, int]:
+    """The shift with the most distances within the loose tolerance (the median of those), and how many they are."""
+    if not len(apart):
+        return 0.0, 0
     values = np.sort(apart)
-    low = np.searchsorted(values, values - 2 * _TOLERANCE_S)
+    low = np.searchsorted(values, values - 2 * _LOOSE_S)
     top = int(np.argmax(np.arange(len(values)) - low))
-    return float(np.median(values[low[top] : top + 1]))
+    return float(np.median(values[low[top] : top + 1])), top + 1 - int(low[top])
 
 
-def _chance(n_pairs: int, n_peaks: int) -> float:
-    """Share of peaks that would be found again if the distances were spread evenly over the slack."""
-    expected = n_pairs * _TOLERANCE_S / _SLACK_S / max(n_peaks, 1)
-    return min(0.9, 1.0 - float(np.exp(-expected)))
+def _fitted(near: _Near, speed: float, shift: float) -> tuple[float, float]:
+    """Speed and shift from a line through the pairs that agree with the coarse ones."""
+    close = np.abs(near.theirs - speed * near.ours - shift) <= _LOOSE_S
+    close &= np.abs(near.cents - _cents_of(speed)) <= _LOOSE_CENTS
+    ours, theirs = near.ours[close], near.theirs[close]
+    spread = ours - ours.mean()
+    if float(np.square(spread).sum()) < _FEWEST:
+        return speed, shift
+    slope = float((spread * theirs).sum() / np.square(spread).sum())
+    if abs(slope - speed) > _MAX_CORRECTION:
+        slope = speed
+    return slope, float(np.median(theirs - slope * ours))
+
+
+def _counted(first: Fingerprint, second: Fingerprint, near: _Near, speed: float, shift: float) -> Match:
+    """Count peaks found again within the strict tolerance, in the span that both sounds have."""
+    fitting = np.abs(near.cents - _cents_of(speed)) <= _TOLERANCE_CENTS
+    apart = (near.theirs - speed * near.ours - shift)[fitting]
+    close = np.abs(apart) <= _TOLERANCE_S
+    ours, theirs = speed * first.times_ms / 1000.0 + shift, second.times_ms / 1000.0
+    begin = max(0.0, shift)
+    end = min(second.duration_ms / 1000.0, speed * first.duration_ms / 1000.0 + shift)
+    inside = [int(np.count_nonzero((t >= begin) & (t <= end))) for t in (ours, theirs)]
+    if end - begin < MIN_OVERLAP_S or min(inside) < _FEWEST:
+        return NO_MATCH
+    common = min(len(np.unique(near.ours[fitting][close])), len(np.unique(near.theirs[fitting][close])), *inside)
+    chance = 1.0 - float(np.exp(-np.count_nonzero(~close) * _TOLERANCE_S / _SLACK_S / max(inside)))
+    share = common / max(inside)
+    return Match(max(0.0, (share - chance) / (1.0 - chance)), shift, common, speed)

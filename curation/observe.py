@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from macebench.curation._pictures import resized, working_size
-from macebench.curation.stage import Observer, ObservingStage, Rejection, Stage, Timeline
+from macebench.curation.stage import ObservingStage, Rejection, Stage, Timeline
 from macebench.curation.stages import probe
 from macebench.errors import MediaError
 from macebench.media import Decoder, VideoInfo
@@ -101,7 +101,7 @@ class _ThumbnailObserver:
                 self._due_s = time_s + self._step_s
 
     def finish(self) -> Timeline:
-        """One sample a picture: where its JPEG ends in ``meta``'s neighbour, the padded array ``jpeg``."""
+        """One sample a picture: ``jpeg``, its file padded to the longest one, and ``size``, its bytes."""
         longest = max((len(item) for item in self._pictures), default=0)
         padded = np.zeros((len(self._pictures), longest), np.uint8)
         for row, item in zip(padded, self._pictures, strict=True):
@@ -253,9 +253,3 @@ def probed(store: Store, decoder: Decoder, path: Path, source_id: str) -> tuple[
     meta = {"info": dataclasses.asdict(info), "level_db": measured.meta["level_db"]}
     store.put(probe_key(source_id), Artifact({}, meta))
     return info, measured
-
-
-__all__ = [
-    "CHECK_S", "PASSING", "Cost", "Observed", "Observer", "Thumbnails", "load_probed", "load_timelines", "observe",
-    "observers_of", "probed", "save_timelines", "thumbnail_at", "timeline_key",
-]  # fmt: skip

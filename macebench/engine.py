@@ -69,13 +69,23 @@ def run_jobs(
     workers: int = 1,
     engine: EngineName = "local",
     stop: threading.Event | None = None,
+    ray_address: str | None = None,
 ) -> Iterator[tuple[int, Result | Crashed]]:
     """Run all jobs and yield ``(index, result)`` as they finish, in any order.
 
     Once `stop` is set no further job is started, running ones are killed, and the iterator ends.
 
+    Args:
+        work: The function and how a worker prepares for it.
+        jobs: One argument of the function each.
+        workers: Processes, or actors on a Ray cluster.
+        engine: Where they run.
+        stop: See above.
+        ray_address: Of an existing Ray cluster (``auto`` finds one); None: one is started here, with a processor for
+            each worker.
+
     Raises:
-        UserError: `workers` is below 1, or Ray is asked for and not installed.
+        UserError: `workers` is below 1, Ray is asked for and not installed, or no cluster answers at `ray_address`.
         MacebenchError: worker processes die before they are ready for a job.
         Exception: whatever a job or the setup of a worker raises.
     """
@@ -83,8 +93,11 @@ def run_jobs(
         raise UserError(f"--workers is {workers}; it must be 1 or more.")
     if not jobs:
         return
-    run = _run_ray if engine == "ray" else _run_local
-    yield from run(work, jobs, min(workers, len(jobs)), stop or threading.Event())
+    stop, workers = stop or threading.Event(), min(workers, len(jobs))
+    if engine == "ray":
+        yield from _run_ray(work, jobs, workers, stop, ray_address)
+    else:
+        yield from _run_local(work, jobs, workers, stop)
 
 
 class _Line:
@@ -319,10 +332,10 @@ def _worker_environment() -> Iterator[None]:
 
 
 def _run_ray(
-    work: Work[Job, Result], jobs: Sequence[Job], workers: int, stop: threading.Event
+    work: Work[Job, Result], jobs: Sequence[Job], workers: int, stop: threading.Event, address: str | None
 ) -> Iterator[tuple[int, Result | Crashed]]:
     """The same contract on Ray actors, one job each; an actor that dies is replaced."""
-    ray = _start_ray(workers)
+    ray = _start_ray(workers, address)
     new_actor = ray.remote(num_cpus=1, max_restarts=0)(_RayWorker).remote
     line = _Line(len(jobs))
     idle: list[Any] = []
@@ -348,13 +361,21 @@ def _run_ray(
             ray.kill(actor)
 
 
-def _start_ray(workers: int) -> Any:
+def _start_ray(workers: int, address: str | None) -> Any:
     try:
         import ray
     except ImportError as error:
         raise UserError("--engine ray needs Ray.", hint='`pip install -e ".[ray]"` installs it.') from error
-    if not ray.is_initialized():
+    if ray.is_initialized():
+        return ray
+    if address is None:
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
+        return ray
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        hint = "Start one with `ray start --head`, or leave --ray-address out: then one is started here."
+        raise UserError(f"no Ray cluster answers at {address}: {error}", hint=hint) from error
     return ray
 
 

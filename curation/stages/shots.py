@@ -11,10 +11,12 @@ Decided, in this order:
 2. *Fades.* A run of pictures that are black all over (no colour of the thumbnail above `black_level`) longer than
    `flash_s` is a transition, with the pictures on both sides that grow darker towards it (at most `fade_s`).
 3. *Flash guard.* A transition of at most `flash_s` is no cut when a picture shortly before it (`flash_s`) shows the
-   same scene as one shortly after it. Lights may have changed in between: each channel of the one thumbnail is fitted
-   to the other by gain and offset. Same means: the pictures' correlation is at least `same_correlation`, and what
-   differs is at most `same_difference` grey levels and at most `same_share` of the largest change of picture around
-   the transition. (A jump cut within one scene changes no more than the scene itself does, and stays a cut.)
+   same scene as one shortly after it; so are transitions less than `flash_s` apart when this holds for all of them
+   together. Lights may have changed in between: each channel of the one thumbnail is fitted to the other by gain and
+   offset. Same means: the thumbnails' correlation is at least `same_correlation`, and what differs is on average at
+   most `same_difference` grey levels and at most `same_share` of the largest change of picture around the transition.
+   (A jump cut within one scene changes no more than the scene itself does, and stays a cut.) Where the scene before a
+   short group differs from that behind it, one cut remains, whatever its single transitions look like.
 4. *Shots* are what lies between transitions; pictures of a transition belong to neither side. Transitions less than
    `flash_s` apart are one. Shots under `min_shot_s` are dropped as "shot too short".
 
@@ -43,7 +45,7 @@ from macebench.types import Array, FloatArray
 DETECTORS = ("transnetv2", "content", "adaptive")
 THUMB = 8
 _SAME_S = 1e-6
-_RAMP = 0.5  # grey levels that a fading picture changes at least
+_RAMP = 1.0  # grey levels that a fading picture changes at least
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class ShotsConfig:
         black_level: Grey level that no colour of a black thumbnail passes.
         flash_guard: Whether flashes and changes of light are told from cuts.
         flash_s: A flash lasts at most so long.
-        same_difference: Most grey levels between two thumbnails of the same scene.
+        same_difference: Most mean grey levels between two thumbnails of the same scene.
         same_share: The same as a share of the largest change of picture around the transition.
         same_correlation: Least correlation of two thumbnails of the same scene.
     """
@@ -102,11 +104,13 @@ class Transition:
         first: Number of the first picture of the transition.
         after: Number of the first picture of the next shot; equal to `first` for a hard cut.
         middle: Number of the picture at which the shots are parted when one number is asked for.
+        black: Whether the middle is that of a black run.
     """
 
     first: int
     after: int
     middle: int
+    black: bool = False
 
 
 class ShotsObserver:
@@ -149,10 +153,11 @@ def transitions(timeline: Timeline, config: ShotsConfig) -> tuple[Transition, ..
         return ()
     found = list(_detected(timeline, config))
     if config.flash_guard:
-        found = [one for one in found if not _is_flash(timeline, one, config)]
+        found = list(_guarded(timeline, found, config))
     if config.fades:
         found.extend(_fades(timeline, config))
-    return tuple(_merged(sorted(found, key=lambda one: (one.first, one.after)), timeline.times_s, config.flash_s))
+    found.sort(key=lambda one: (one.first, one.after))
+    return tuple(map(_joined, _groups(found, timeline.times_s, config.flash_s)))
 
 
 def boundaries(timeline: Timeline, config: ShotsConfig, end_s: float | None = None) -> list[tuple[float, float]]:
@@ -221,31 +226,58 @@ def _fades(timeline: Timeline, config: ShotsConfig) -> Iterator[Transition]:
         if black.all() or last_s - times[first] <= config.flash_s + _SAME_S:
             continue
         low, high = first, after
-        while low > 0 and level[low - 1] >= level[low] + _RAMP and times[first] - times[low - 1] <= config.fade_s:
+        while low > 1 and level[low - 2] >= level[low - 1] + _RAMP and times[first] - times[low - 1] <= config.fade_s:
             low -= 1
-        while high < len(times) and level[high] >= level[high - 1] + _RAMP and times[high] - last_s <= config.fade_s:
+        while (
+            high < len(times) - 1 and level[high + 1] >= level[high] + _RAMP and times[high] - last_s <= config.fade_s
+        ):
             high += 1
-        yield Transition(low, high, min((first + after + 1) // 2, len(times) - 1))
+        yield Transition(low, high, min((first + after + 1) // 2, len(times) - 1), black=True)
+
+
+def _guarded(timeline: Timeline, found: list[Transition], config: ShotsConfig) -> Iterator[Transition]:
+    """The transitions that are no flashes."""
+    for group in _groups(found, timeline.times_s, config.flash_s):
+        whole = _joined(group)
+        if _is_same(timeline, whole, config):
+            continue
+        kept = [one for one in group if not _is_flash(timeline, one, config)]
+        if not kept and _length_s(timeline, whole) <= 2 * config.flash_s + _SAME_S:
+            kept = [whole]
+        yield from kept
+
+
+def _length_s(timeline: Timeline, one: Transition) -> float:
+    times = timeline.times_s
+    return float(times[min(one.after, len(times) - 1)] - times[one.first])
 
 
 def _is_flash(timeline: Timeline, one: Transition, config: ShotsConfig) -> bool:
     """Whether the same scene goes on behind a short transition."""
+    return _length_s(timeline, one) <= config.flash_s + _SAME_S and _is_same(timeline, one, config)
+
+
+def _is_same(timeline: Timeline, one: Transition, config: ShotsConfig) -> bool:
+    """Whether a picture shortly before a transition shows the same scene as one shortly after it."""
     times, thumbs = timeline.times_s, timeline.values["thumb"]
     if one.first == 0 or one.after >= len(times):
         return False
     reach = config.flash_s + _SAME_S
-    if times[one.after] - times[one.first] > reach:
-        return False
-    low = min(int(np.searchsorted(times, times[one.first] - reach)), one.first - 1)
-    high = max(int(np.searchsorted(times, times[one.after] + reach, side="right")), one.after + 1)
+    low = int(np.searchsorted(times, times[one.first - 1] - reach))
+    high = int(np.searchsorted(times, times[one.after] + reach, side="right"))
     seen = np.asarray(thumbs[low:high], np.float64).reshape(high - low, THUMB * THUMB, 3)
-    change = np.sqrt(np.square(seen[:, None] - seen[None]).mean(axis=(2, 3)))
-    limit = min(config.same_difference, config.same_share * float(change.max()))
-    before, after = slice(0, one.first - low), slice(one.after - low, None)
-    if change[before, after].min() <= limit:
+    before, after = seen[: one.first - low], seen[one.after - low :]
+    largest = max(_difference(before, seen).max(), _difference(after, seen).max())
+    limit = min(config.same_difference, config.same_share * float(largest))
+    if _difference(before, after).min() <= limit:
         return True
-    rest, correlation = _without_light(seen[before], seen[after])
+    rest, correlation = _without_light(before, after)
     return bool(((rest <= limit) & (correlation >= config.same_correlation)).any())
+
+
+def _difference(some: FloatArray, others: FloatArray) -> FloatArray:
+    """(P, N) mean absolute grey levels between thumbnails (P, K, 3) and (N, K, 3)."""
+    return np.asarray(np.stack([np.abs(one - others).mean(axis=(1, 2)) for one in some]))
 
 
 def _without_light(before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -256,31 +288,40 @@ def _without_light(before: FloatArray, after: FloatArray) -> tuple[FloatArray, F
         after: (N, K, 3) colours.
 
     Returns:
-        (P, N) root mean square in grey levels, in the brighter of the two pictures, and (P, N) correlations.
+        (P, N) mean absolute grey levels, the larger of fitting the one to the other and the other to the one, and
+        (P, N) correlations.
     """
-    x, y = before - before.mean(axis=1, keepdims=True), after - after.mean(axis=1, keepdims=True)
-    across = np.einsum("pkc,nkc->pnc", x, y) / x.shape[1]
-    spread_x, spread_y = np.square(x).mean(axis=1)[:, None], np.square(y).mean(axis=1)[None]
-    explained = np.square(across) / np.maximum(np.minimum(spread_x, spread_y), 1e-9)
-    rest = np.maximum(np.maximum(spread_x, spread_y) - explained, 0.0).mean(axis=2)
-    scale = np.sqrt(np.maximum(spread_x.sum(axis=2) * spread_y.sum(axis=2), 1e-9))
-    return np.sqrt(rest), across.sum(axis=2) / scale
+    x = (before - before.mean(axis=1, keepdims=True))[:, None]
+    y = (after - after.mean(axis=1, keepdims=True))[None]
+    both = (x * y).sum(axis=2, keepdims=True)
+    size_x, size_y = (np.square(part).sum(axis=2, keepdims=True) + 1e-6 for part in (x, y))
+    rest = [np.abs(y - both / size_x * x).mean(axis=(2, 3)), np.abs(x - both / size_y * y).mean(axis=(2, 3))]
+    correlation = both.sum(axis=3) / np.sqrt(size_x.sum(axis=3) * size_y.sum(axis=3))
+    return np.maximum(*rest), correlation[..., 0]
 
 
-def _merged(found: list[Transition], times: FloatArray, gap_s: float) -> Iterator[Transition]:
-    """Transitions with at most `gap_s` between them as one."""
-    open_one: Transition | None = None
+def _groups(found: list[Transition], times: FloatArray, gap_s: float) -> Iterator[list[Transition]]:
+    """Transitions in order, those with less than `gap_s` between them together."""
+    group: list[Transition] = []
+    after = 0
     for one in found:
-        if open_one is None:
-            open_one = one
-        elif one.first <= open_one.after or times[one.first] - times[open_one.after] < gap_s - _SAME_S:
-            after = max(open_one.after, one.after)
-            open_one = Transition(open_one.first, after, (open_one.middle + one.middle + 1) // 2)
-        else:
-            yield open_one
-            open_one = one
-    if open_one is not None:
-        yield open_one
+        if group and one.first > after and times[one.first] - times[after] >= gap_s - _SAME_S:
+            yield group
+            group, after = [], 0
+        group.append(one)
+        after = max(after, one.after)
+    if group:
+        yield group
+
+
+def _joined(group: list[Transition]) -> Transition:
+    """One transition over all; the middle is that of its black runs, or else of all."""
+    if len(group) == 1:
+        return group[0]
+    first, after = min(one.first for one in group), max(one.after for one in group)
+    black = [one.middle for one in group if one.black]
+    middle = (black[0] + black[-1] + 1) // 2 if black else (first + after + 1) // 2
+    return Transition(first, after, middle, bool(black))
 
 
 @stage("shots")

@@ -28,6 +28,8 @@ from macebench.demo.rawset_truth import Dropped, SourceTruth
 
 Recipe = Callable[[Bench], list[SourceTruth]]
 CUT = Join()
+EDGE_M, AWAY_M = 0.4, 1.2
+"""So far from the edge of the picture a walking person's centre is when the first part of it is seen, and none."""
 _X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "veryfast")
 
 
@@ -121,7 +123,7 @@ def with_passer_by(
     number = bench.number(name)
     figures = [Figure(dance.motion, clothes(number)), Figure(other, clothes(number + 1))]
     pictures = film(figures, Place(number, number), *size, camera)
-    inside = np.flatnonzero((np.abs(x - camera.eye[0]) < half + 0.3) & (np.abs(x) < 20.0))
+    inside = np.flatnonzero(np.abs(x - camera.eye[0]) < half + EDGE_M)
     groups = np.split(inside, np.flatnonzero(np.diff(inside) > 1) + 1)
     seen = tuple(clock.span(int(group[0]), int(group[-1]) + 1) for group in groups if len(group))
     return Take(dance, pictures, *size, marked=True), seen
@@ -129,7 +131,8 @@ def with_passer_by(
 
 def hurried(times_s: Any, half_m: float) -> Any:
     """Through the scene in 0.9 s, from 4 s on."""
-    return np.interp(times_s, [4.0, 4.9], [-half_m - 0.31, half_m + 0.31])
+    edge, away = half_m + EDGE_M, half_m + AWAY_M
+    return np.interp(times_s, [3.8, 4.0, 4.9, 5.1], [-away, -edge, edge, away])
 
 
 def mixed(bench: Bench) -> list[SourceTruth]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from macebench.demo.rawset_drawn import shapes, skeletons, swinging_lamp
 from macebench.demo.rawset_edit import FRAME_SHARE, Join, Picture, camera_moves, grainy
 from macebench.demo.rawset_files import Container, cut_off, disguised_avi, huge_picture, sound_only
-from macebench.demo.rawset_kept import Recipe, with_passer_by
+from macebench.demo.rawset_kept import AWAY_M, EDGE_M, Recipe, with_passer_by
 from macebench.demo.rawset_stage import Figure, Place, clothes, empty_room, film, moved, sliced, stand
 from macebench.demo.rawset_take import SOURCES, Bench, Take
 from macebench.demo.rawset_truth import SourceTruth
@@ -119,9 +119,9 @@ def passer_by_long(bench: Bench) -> list[SourceTruth]:
 
 
 def _watching(times_s: Any, half_m: float) -> Any:
-    """Comes at 1.6 s, stands from 2.6 s to 6.2 s, leaves until 7.2 s."""
-    side = 0.68 * half_m
-    return np.interp(times_s, [1.6, 2.6, 6.2, 7.2], [half_m + 0.31, side, side, half_m + 0.31])
+    """Comes at 1.6 s, stands from 2.6 s to 6.4 s, leaves until 7.4 s."""
+    side, edge, away = 0.68 * half_m, half_m + EDGE_M, half_m + AWAY_M
+    return np.interp(times_s, [1.2, 1.6, 2.6, 6.4, 7.4, 7.8], [away, edge, side, side, edge, away])
 
 
 def lamp_room(bench: Bench) -> list[SourceTruth]:

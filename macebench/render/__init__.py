@@ -1,26 +1,28 @@
 """Drawing a dance: motions of SMPL-24 to pictures.
 
 `get_renderer` gives a renderer by name: ``painter`` (software, needs no graphics library) or ``pyrender``
-(off-screen OpenGL). Both take the same `Motion`, `Camera` and `Look`.
+(off-screen OpenGL). Both take the same `Motion`, `Camera` and `Look`, and draw either body: the dressed mannequin, or
+SMPL's from the user's own model file (`macebench.render.smpl`).
 """
 
 from __future__ import annotations
 
-from macebench.render.base import Look, Renderer, Scene
+from macebench.render.base import Body, Look, Renderer, Scene
 from macebench.render.camera import Camera, fit_camera
 
 RENDERERS = ("painter", "pyrender")
 
-__all__ = ["RENDERERS", "Camera", "Look", "Renderer", "Scene", "fit_camera", "get_renderer"]
+__all__ = ["RENDERERS", "Body", "Camera", "Look", "Renderer", "Scene", "fit_camera", "get_renderer"]
 
 
-def get_renderer(name: str = "painter", width: int = 512, height: int = 512) -> Renderer:
+def get_renderer(name: str = "painter", width: int = 512, height: int = 512, body: Body | None = None) -> Renderer:
     """A renderer for pictures of `width` x `height` pixels.
 
     Args:
         name: One of `RENDERERS`.
         width: Pixels.
         height: Pixels.
+        body: Whom to draw; the dressed mannequin when None.
 
     Raises:
         UnknownNameError: no such renderer.
@@ -34,9 +36,9 @@ def get_renderer(name: str = "painter", width: int = 512, height: int = 512) -> 
     if name == "painter":
         from macebench.render.painter import Painter
 
-        return Painter(width, height)
+        return Painter(width, height, body)
     if name == "pyrender":
         from macebench.render.gl import GlRenderer
 
-        return GlRenderer(width, height)
+        return GlRenderer(width, height, body)
     raise unknown("renderer", name, RENDERERS, "macebench doctor")

@@ -19,6 +19,7 @@ from macebench.render.camera import Camera
 from macebench.types import Array, FloatArray, Motion
 
 Colour = tuple[float, float, float]
+FLOOR_REACH_M = 1.8
 
 _SKINS: tuple[Colour, ...] = (
     (0.94, 0.78, 0.67), (0.88, 0.68, 0.54), (0.78, 0.57, 0.43), (0.62, 0.43, 0.31), (0.47, 0.32, 0.23),
@@ -94,6 +95,7 @@ class Scene:
         light: Direction towards the lamp (normalised by the renderer).
         ambient: Share of light that comes from everywhere, in [0, 1].
         check_m: Edge of a check of the floor in metres.
+        reach_m: Distance from the origin up to which the floor is drawn in full; beyond it fades into the wall.
     """
 
     camera: Camera
@@ -101,12 +103,38 @@ class Scene:
     light: tuple[float, float, float] = (0.45, 0.85, 0.75)
     ambient: float = 0.50
     check_m: float = 0.5
+    reach_m: float = FLOOR_REACH_M
 
     @property
     def lamp(self) -> FloatArray:
         """(3,) unit vector towards the lamp."""
         direction = np.asarray(self.light, dtype=np.float64)
         return direction / np.linalg.norm(direction)
+
+
+class Body(Protocol):
+    """Whom a renderer draws."""
+
+    @property
+    def faces(self) -> NDArray[np.int32]:
+        """(F, 3) vertex numbers, counter-clockwise from outside."""
+        ...
+
+    def colours(self, look: Look) -> NDArray[np.float32]:
+        """(F, 3) unlit colours in [0, 1]."""
+        ...
+
+    def outermost(self) -> Body:
+        """The same body with those vertices alone that can be outermost, without faces: for measuring, not drawing."""
+        ...
+
+    def posed(self, motion: Motion) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Vertices (V, 3) in metres and normals (V, 3) of each frame.
+
+        Raises:
+            UserError: the motion has no rotations.
+        """
+        ...
 
 
 @runtime_checkable
@@ -117,7 +145,12 @@ class Renderer(Protocol):
     height: int
 
     def render(
-        self, motion: Motion, *, camera: Camera | None = None, look: Look | None = None
+        self,
+        motion: Motion,
+        *,
+        camera: Camera | None = None,
+        look: Look | None = None,
+        reach_m: float = FLOOR_REACH_M,
     ) -> Iterator[NDArray[np.uint8]]:
         """One (height, width, 3) RGB picture for each frame of `motion`.
 
@@ -125,6 +158,7 @@ class Renderer(Protocol):
             motion: Needs `rotations`.
             camera: `fit_camera` of the motion when None.
             look: `Look()` when None.
+            reach_m: See `Scene`.
 
         Raises:
             UserError: the motion has no rotations.

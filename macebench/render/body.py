@@ -11,7 +11,7 @@ Skinning is linear blend skinning: a vertex is the weighted mean of its places i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
 from importlib.resources import files
@@ -88,21 +88,64 @@ class BodyMesh:
 
     def colours(self, look: Look) -> NDArray[np.float32]:
         """(F, 3) unlit colours in [0, 1]."""
-        skin = np.asarray(look.skin)
-        table = {
-            Material.SKIN: look.skin,
-            Material.HAIR: look.hair,
-            Material.SHIRT: look.shirt,
-            Material.SLEEVE: look.shirt if look.long_sleeves else look.skin,
-            Material.TROUSERS: look.trousers,
-            Material.SHIN: look.skin if look.shorts else look.trousers,
-            Material.SHOES: look.shoes,
-            Material.EYE: (0.97, 0.97, 0.97),
-            Material.PUPIL: (0.12, 0.09, 0.08),
-            Material.BROW: tuple(0.6 * np.asarray(look.hair) + 0.1 * skin),
-            Material.LIPS: tuple(skin * (0.86, 0.58, 0.56)),
-        }
-        return np.array([table[material] for material in Material], np.float32)[self.materials]
+        return material_colours(look)[self.materials]
+
+    def outermost(self) -> BodyMesh:
+        """See `macebench.render.base.Body.outermost`."""
+        kept = outermost_vertices(self.vertices, self.weights)
+        chosen = {name: getattr(self, name)[kept] for name in ("vertices", "weights", "normals")}
+        return replace(self, faces=self.faces[:0], materials=self.materials[:0], **chosen)
+
+    def posed(self, motion: Motion) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """See `macebench.render.base.Body.posed`."""
+        rotations = need_rotations(motion)
+        root = motion.root if motion.root is not None else motion.joints[:, 0]
+        for start in range(0, len(rotations), _BATCH):
+            batch = slice(start, start + _BATCH)
+            yield from zip(*self.pose(rotations[batch], root[batch]), strict=True)
+
+
+def outermost_vertices(vertices: Array, weights: Array, directions: int = 90) -> Array:
+    """Numbers of the vertices that are outermost of their joint's part in some of many directions.
+
+    What a part of radius r reaches to is found within r / 100.
+
+    Args:
+        vertices: (V, 3) rest pose.
+        weights: (V, J) skinning weights.
+        directions: Directions, spread evenly over the sphere; the six axes come on top.
+    """
+    turn = np.arange(directions) * np.pi * (3.0 - np.sqrt(5.0))
+    height = 1.0 - (2.0 * np.arange(directions) + 1.0) / directions
+    across = np.sqrt(1.0 - height**2)
+    sphere = np.stack([across * np.cos(turn), height, across * np.sin(turn)], axis=1)
+    sphere = np.concatenate([sphere, np.eye(3), -np.eye(3)])
+    dominant = weights.argmax(axis=1)
+    kept = [
+        part[(vertices[part] @ sphere.T).argmax(axis=0)]
+        for part in (np.flatnonzero(dominant == joint) for joint in range(weights.shape[1]))
+        if len(part)
+    ]
+    return np.unique(np.concatenate(kept))
+
+
+def material_colours(look: Look) -> NDArray[np.float32]:
+    """(M, 3) colour in [0, 1] of each `Material`."""
+    skin = np.asarray(look.skin)
+    table = {
+        Material.SKIN: look.skin,
+        Material.HAIR: look.hair,
+        Material.SHIRT: look.shirt,
+        Material.SLEEVE: look.shirt if look.long_sleeves else look.skin,
+        Material.TROUSERS: look.trousers,
+        Material.SHIN: look.skin if look.shorts else look.trousers,
+        Material.SHOES: look.shoes,
+        Material.EYE: (0.97, 0.97, 0.97),
+        Material.PUPIL: (0.12, 0.09, 0.08),
+        Material.BROW: tuple(0.6 * np.asarray(look.hair) + 0.1 * skin),
+        Material.LIPS: tuple(skin * (0.86, 0.58, 0.56)),
+    }
+    return np.array([table[material] for material in Material], np.float32)
 
 
 @dataclass
@@ -137,12 +180,9 @@ def load_body() -> BodyMesh:
 
 
 def posed(motion: Motion) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Vertices (V, 3) and normals (V, 3) of each frame. Raises `UserError` when there are no rotations."""
-    rotations, body = need_rotations(motion), load_body()
-    root = motion.root if motion.root is not None else motion.joints[:, 0]
-    for start in range(0, len(rotations), _BATCH):
-        batch = slice(start, start + _BATCH)
-        yield from zip(*body.pose(rotations[batch], root[batch]), strict=True)
+    """Vertices (V, 3) and normals (V, 3) of each frame of `load_body`'s. Raises `UserError` without rotations."""
+    need_rotations(motion)
+    return load_body().posed(motion)
 
 
 def _figure() -> tuple[_Part, FloatArray]:
@@ -227,14 +267,14 @@ def _sculpt_head(head: _Part) -> _Part:
         ear = _bump(unit, (side * 0.5, -0.05, -0.02), (0.12, 0.085, 0.055))
         points[:, 0] += side * 0.016 * ear
     points[:, 2] += 0.006 * front * _bump(unit, (0.0, -0.43, 0.4), (0.16, 0.06, 0.4))
-    hairy = _hairy(unit)
+    hairy = hair_share(unit)
     outward = (points - middle) / (np.linalg.norm(points - middle, axis=1, keepdims=True) + 1e-9)
     points += 0.013 * hairy[:, None] * outward
     materials = np.where(hairy[head.faces].mean(axis=1) > 0.5, Material.HAIR, Material.SKIN)
     return _Part(points, head.faces, head.weights, materials)
 
 
-def _hairy(unit: FloatArray) -> FloatArray:
+def hair_share(unit: FloatArray) -> FloatArray:
     """(V,) 1 where hair grows: above the forehead, behind the ears, down to the nape."""
     hairline = np.interp(unit[:, 2], [-0.5, -0.15, 0.0, 0.2, 0.5], [-0.36, -0.30, 0.02, 0.26, 0.31])
     return np.asarray(1.0 / (1.0 + np.exp(-(unit[:, 1] - hairline) / 0.015)))
@@ -387,11 +427,11 @@ def _join(parts: Sequence[_Part], joints: FloatArray) -> BodyMesh:
         np.concatenate([part.weights for part in parts]).astype(np.float32),
         np.concatenate([part.materials for part in parts]).astype(np.int32),
         joints.astype(np.float32),
-        _vertex_normals(vertices, faces).astype(np.float32),
+        vertex_normals(vertices, faces).astype(np.float32),
     )
 
 
-def _vertex_normals(vertices: FloatArray, faces: Array) -> FloatArray:
+def vertex_normals(vertices: FloatArray, faces: Array) -> FloatArray:
     """(V, 3) unit normals: the sum of the adjacent triangles' normals, weighted by area."""
     corner = vertices[faces]
     area = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])

@@ -81,20 +81,42 @@ def fit_camera(
     joints = motion.joints
     top = joints[:, _HEAD] + [0.0, _HEAD_TOP_M, 0.0]
     cloud = np.concatenate([joints.reshape(-1, 3), top]).astype(np.float64)
+    return fit_points(
+        cloud, width, height, radius_m=_FLESH_M, fill=fill, fov_deg=fov_deg, elevation_m=elevation_m
+    )  # fmt: skip
+
+
+def fit_points(
+    cloud: FloatArray,
+    width: int,
+    height: int,
+    *,
+    radius_m: float = 0.0,
+    fill: float = 0.95,
+    fov_deg: float = 28.0,
+    elevation_m: float = 1.25,
+) -> Camera:
+    """The nearest camera on +z that has every point in its picture, aimed at the middle of their box.
+
+    Args:
+        cloud: (N, 3) points in metres; `radius_m` is the radius of the ball around each that must be seen too.
+        width, height, fill, fov_deg, elevation_m: As in `fit_camera`.
+    """
     low, high = cloud.min(axis=0), cloud.max(axis=0)
     middle = 0.5 * (low + high)
     near, far = 0.5, 60.0
     for _ in range(32):
         distance = 0.5 * (near + far)
-        inside = _fills(_at(middle, high[2] + distance, fov_deg, elevation_m), cloud, width, height) <= fill
+        camera = _at(middle, high[2] + distance, fov_deg, elevation_m)
+        inside = filled(camera, cloud, width, height, radius_m) <= fill
         near, far = (near, distance) if inside else (distance, far)
     return _at(middle, high[2] + far, fov_deg, elevation_m)
 
 
-def _fills(camera: Camera, cloud: FloatArray, width: int, height: int) -> float:
-    """Share of the half picture that the points with their flesh reach to; above 1 some are outside."""
+def filled(camera: Camera, cloud: FloatArray, width: int, height: int, radius_m: float = 0.0) -> float:
+    """Share of the half picture that the points with their balls reach to; above 1 some are outside."""
     pixels, depth = camera.project(cloud, width, height)
-    flesh = _FLESH_M * camera.focal_px(height) / depth[:, None]
+    flesh = radius_m * camera.focal_px(height) / depth[:, None]
     size = np.array([width, height], dtype=np.float64)
     return float(((np.abs(pixels - 0.5 * size) + flesh) / (0.5 * size)).max())
 

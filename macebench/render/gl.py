@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from macebench.errors import UserError
-from macebench.render.base import Look, Scene, face_normals, shade
-from macebench.render.body import load_body, posed
+from macebench.render.base import FLOOR_REACH_M, Body, Look, Scene, face_normals, shade
+from macebench.render.body import load_body
 from macebench.render.camera import Camera, fit_camera
 from macebench.render.room import Room
 from macebench.types import Array, Motion
@@ -53,21 +53,28 @@ class GlRenderer:
     Args:
         width: Width of the pictures in pixels.
         height: Height of the pictures in pixels.
+        body: Whom to draw; the dressed mannequin when None.
 
     Raises:
         UserError: pyrender or an OpenGL library is missing.
     """
 
-    def __init__(self, width: int = 512, height: int = 512) -> None:
+    def __init__(self, width: int = 512, height: int = 512, body: Body | None = None) -> None:
         self.width = width
         self.height = height
+        self._body = body or load_body()
         self._pyrender = _load()
 
     def render(
-        self, motion: Motion, *, camera: Camera | None = None, look: Look | None = None
+        self,
+        motion: Motion,
+        *,
+        camera: Camera | None = None,
+        look: Look | None = None,
+        reach_m: float = FLOOR_REACH_M,
     ) -> Iterator[NDArray[np.uint8]]:
         """See `macebench.render.base.Renderer.render`."""
-        scene = Scene(camera or fit_camera(motion, self.width, self.height), look or Look())
+        scene = Scene(camera or fit_camera(motion, self.width, self.height), look or Look(), reach_m=reach_m)
         room = Room(scene, self.width, self.height)
         for joints, (colour, depth) in zip(motion.joints, self._pictures(motion, scene), strict=True):
             yield np.where((depth > 0.0)[..., None], colour, room.small(room.canvas(joints))).astype(np.uint8)
@@ -81,14 +88,14 @@ class GlRenderer:
     def _pictures(self, motion: Motion, scene: Scene) -> Iterator[tuple[Array, Array]]:
         """Colour (H, W, 3) and depth (H, W) of each frame; depth is 0 where nothing is."""
         gl = self._pyrender
-        body = load_body()
+        body = self._body
         albedo = body.colours(scene.look)
         stage = _stage(gl, scene)
         # no lamp of OpenGL's: its colour space differs, so the triangles come lit
         flags = gl.RenderFlags.FLAT
         canvas = self._canvas()
         try:
-            for vertices, normals in posed(motion):
+            for vertices, normals in body.posed(motion):
                 lit = shade(face_normals(normals, body.faces), albedo, scene)
                 node = stage.add(_mesh(gl, vertices[body.faces.reshape(-1)], np.repeat(lit, 3, axis=0)))
                 yield canvas.render(stage, flags)

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from macebench.render.base import Look, Scene, face_normals, shade
-from macebench.render.body import load_body, posed
+from macebench.render.base import FLOOR_REACH_M, Body, Look, Scene, face_normals, shade
+from macebench.render.body import load_body
 from macebench.render.camera import Camera, fit_camera
 from macebench.render.room import OVERSAMPLING, Room
 from macebench.types import Array, Motion
@@ -28,23 +28,30 @@ class Painter:
     Args:
         width: Width of the pictures in pixels.
         height: Height of the pictures in pixels.
+        body: Whom to draw; the dressed mannequin when None.
     """
 
-    def __init__(self, width: int = 512, height: int = 512) -> None:
+    def __init__(self, width: int = 512, height: int = 512, body: Body | None = None) -> None:
         self.width = width
         self.height = height
+        self._body = body or load_body()
 
     def render(
-        self, motion: Motion, *, camera: Camera | None = None, look: Look | None = None
+        self,
+        motion: Motion,
+        *,
+        camera: Camera | None = None,
+        look: Look | None = None,
+        reach_m: float = FLOOR_REACH_M,
     ) -> Iterator[NDArray[np.uint8]]:
         """See `macebench.render.base.Renderer.render`."""
         import cv2
 
-        scene = Scene(camera or fit_camera(motion, self.width, self.height), look or Look())
-        body = load_body()
+        scene = Scene(camera or fit_camera(motion, self.width, self.height), look or Look(), reach_m=reach_m)
+        body = self._body
         albedo = body.colours(scene.look)
         room = Room(scene, self.width, self.height)
-        for joints, (vertices, normals) in zip(motion.joints, posed(motion), strict=True):
+        for joints, (vertices, normals) in zip(motion.joints, body.posed(motion), strict=True):
             canvas = room.canvas(joints)
             visible, points = self._visible(vertices, body.faces, scene.camera)
             lit = shade(face_normals(normals, body.faces[visible]), albedo[visible], scene)
@@ -59,8 +66,8 @@ class Painter:
         import cv2
 
         camera = camera or fit_camera(motion, self.width, self.height)
-        body = load_body()
-        for vertices, _ in posed(motion):
+        body = self._body
+        for vertices, _ in body.posed(motion):
             canvas = np.zeros((self.height * OVERSAMPLING, self.width * OVERSAMPLING), np.uint8)
             _, points = self._visible(vertices, body.faces, camera)
             for polygon in points:

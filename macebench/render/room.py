@@ -59,7 +59,7 @@ def _paint(scene: Scene, width: int, height: int) -> NDArray[np.uint8]:
         far = np.where(np.isfinite(travel), np.linalg.norm(place, axis=-1), np.inf)
         odd = np.where(np.isfinite(far), np.floor(place / scene.check_m).sum(axis=-1) % 2.0, 0.0)
     floor = _mix(look.floor_light, look.floor_dark, odd[..., None])
-    fade = np.clip((far - 1.8) / 3.5, 0.0, 1.0)[..., None]
+    fade = np.clip((far - scene.reach_m) / 3.5, 0.0, 1.0)[..., None]
     fade = fade * fade * (3.0 - 2.0 * fade)
     return np.asarray(np.round(255.0 * (floor * (1.0 - fade) + wall * fade)), dtype=np.uint8)
 

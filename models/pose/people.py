@@ -228,12 +228,12 @@ def painted_over(picture: NDArray[np.float32], points: FloatArray, radius: float
     known = np.dstack([picture * kept[:, :, None], kept])
     small = cv2.resize(known, (_FILL_SIZE, _FILL_SIZE), interpolation=cv2.INTER_AREA)
     filled = np.zeros((_FILL_SIZE, _FILL_SIZE, 3), np.float32)
-    open_ = np.ones((_FILL_SIZE, _FILL_SIZE), dtype=bool)
+    missing = np.ones((_FILL_SIZE, _FILL_SIZE), dtype=bool)
     for reach in _FILL_REACH:
         near = cv2.blur(small, (reach, reach), borderType=cv2.BORDER_CONSTANT)
-        enough = open_ & (near[:, :, 3] > (_FILL_MIN if reach != _FILL_REACH[-1] else 0.0))
+        enough = missing & (near[:, :, 3] > (_FILL_MIN if reach != _FILL_REACH[-1] else 0.0))
         filled[enough] = near[enough, :3] / near[enough, 3:]
-        open_ &= ~enough
+        missing &= ~enough
     whole = cv2.resize(filled, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return np.where(mask[:, :, None] > 0, whole, picture).astype(np.float32)
 

@@ -91,7 +91,7 @@ def test_report_is_written_again(finished, tmp_path):
 
 def test_leaderboard_from_add_to_retract(finished, tmp_path):
     board = tmp_path / "board.csv"
-    assert "6 rows" in run("leaderboard", "add", finished, "--board", board, "--calibration")
+    assert "10 rows" in run("leaderboard", "add", finished, "--board", board, "--calibration")
     before = board.read_bytes()
     run("leaderboard", "add", finished, "--board", board, "--calibration")
     assert board.read_bytes() == before

@@ -1,0 +1,444 @@
+"""Motions with music to videos that are curated like any other source.
+
+`render_source` makes the videos of one recording, `render_sources` those of many and a table of them, which
+`macebench.curation.sources.iter_sources` reads: the videos then go through probe, shots, motion, person and windows.
+
+A recording is cut into *takes* of equal length, at most `RenderConfig.take_s` seconds, and each take is one video with
+a camera of its own: over a whole song a dancer walks several metres, and one camera for all of it would show a small
+dancer. Floor and front (`macebench.curation._framing`) are those of the whole recording, so they do not change from take
+to take. Memory does not grow with the pictures: they are drawn, encoded and forgotten one by one.
+
+The frame rate is the motion's; a rate above `max_fps` is divided by the smallest whole number that brings it below.
+Sound is mono at the rate of the music file, cut to the sample; picture k of a take is shown ``k / fps`` seconds after
+its first sample. A recording ends where motion or music ends.
+
+Files: ``<name>-<first 12 digits of the key>-<start in ms, 8 digits>.mp4`` and a ``.json`` beside it, both written whole
+or not at all. The key is the hash of everything that decides the pictures and the sound: both files, the settings, the
+body's file and the version here. A video that is there with its record is not made again. The painter gives the same
+bytes for the same key; pyrender's depend on the OpenGL library.
+
+What cannot be rendered is a row of the table with the reason in the column ``refused``: the motion or the music cannot
+be read (``motion file not usable: ...``, ``music not usable: ...``), ``no rotations``, ``broken motion``, ``too short``,
+and what the source says itself (``no music``, ``no label``, ``on the ignore list``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from macebench.curation.motion_sources import MotionSource
+from macebench.errors import MediaError, UserError
+from macebench.render import RENDERERS
+from macebench.types import FloatArray, Motion
+
+if TYPE_CHECKING:
+    from macebench.curation._framing import Framing, Ground
+    from macebench.media import Sound
+    from macebench.render import Body
+
+VERSION = 1
+TABLE = "sources.parquet"
+BODIES = ("mannequin", "smplx", "smplh", "smpl")
+FLOORS, FRONTS = ("estimate", "file"), ("estimate", "file")
+_GROUND_SAMPLES = 1500
+_COMMENT = "synthetic picture: rendered from 3-D motion by macebench curate"
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """How motions are drawn.
+
+    Attributes:
+        width: Pixels, even.
+        height: Pixels, even.
+        renderer: painter or pyrender.
+        body: Whom to draw: mannequin, or smplx, smplh or smpl with the user's model file.
+        smpl_dir: Folder of the SMPL model files.
+        take_s: Seconds of a take at most; longer recordings are cut into equal ones.
+        min_s: Takes shorter than this are not made.
+        margin: Distance of the body to the picture's edge, as a share of width or height.
+        max_fps: Highest frame rate of a video.
+        floor: Height of the floor: estimate it, or file for y = 0.
+        front: Where the camera stands: estimate the dancer's front, or file for +z.
+        max_broken: Recordings are refused when a larger share of frames jumps or has joints turned as no body can;
+            None keeps them.
+        look: Number of the dancer's colours; None takes one for each recording from its name.
+        crf: Quality of x264, 0 to 51.
+    """
+
+    width: int = 512
+    height: int = 512
+    renderer: str = "painter"
+    body: str = "mannequin"
+    smpl_dir: str | None = field(default=None, metadata={"scope": "run"})
+    take_s: float = 20.0
+    min_s: float = 5.0
+    margin: float = 0.05
+    max_fps: float = 60.0
+    floor: str = "estimate"
+    front: str = "estimate"
+    max_broken: float | None = 0.1
+    look: int | None = None
+    crf: int = 18
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("renderer", self.renderer, RENDERERS), ("body", self.body, BODIES), ("floor", self.floor, FLOORS),
+            ("front", self.front, FRONTS),
+        ):  # fmt: skip
+            if value not in allowed:
+                raise UserError(f"render.{name} is {value!r}.", hint=f"Allowed are {', '.join(allowed)}.")
+        for name, side in (("width", self.width), ("height", self.height)):
+            if side < 16 or side % 2:
+                raise UserError(f"render.{name} is {side}.", hint="Give an even number of pixels, 16 or more.")
+        for name, number, low, high in (
+            ("take_s", self.take_s, self.min_s, math.inf), ("min_s", self.min_s, 0.1, math.inf),
+            ("margin", self.margin, 0.0, 0.4), ("max_fps", self.max_fps, 1.0, 240.0), ("crf", self.crf, 0, 51),
+        ):  # fmt: skip
+            if not low <= number <= high:
+                raise UserError(f"render.{name} is {number:g}.", hint=f"Allowed is {low:g} to {high:g}.")
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One video of a take, or why there is none.
+
+    Attributes:
+        source: What it is made of.
+        path: The video; None when refused.
+        refused: Why there is no video; empty when there is one.
+        facts: JSON values of the record: start and end in the recording, frames, camera, floor, margin, hashes.
+    """
+
+    source: MotionSource
+    path: Path | None
+    refused: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def render_source(source: MotionSource, out: str | Path, config: RenderConfig | None = None) -> tuple[Rendered, ...]:
+    """The videos of one recording, in the order of time; those that are there are kept.
+
+    Args:
+        source: The recording.
+        out: Folder of the videos.
+        config: Settings; `RenderConfig()` when None.
+
+    Returns:
+        One value a take, or a single one with the reason in `refused`.
+
+    Raises:
+        UserError: the SMPL model is missing, the renderer's libraries are, or the disk is full.
+    """
+    config = config or RenderConfig()
+    if source.refused:
+        return (Rendered(source, None, source.refused),)
+    body = load_body_of(config)
+    try:
+        recording = _read(source, config)
+    except MediaError as error:
+        return (Rendered(source, None, error.reason),)
+    key = _key(source, config)
+    takes = plan_takes(len(recording.motion), recording.motion.fps, config.take_s)
+    todo = [(span, _video_name(source.name, key, span[0] / recording.motion.fps)) for span in takes]
+    done = {name: facts for _, name in todo if (facts := _finished(Path(out) / name, key)) is not None}
+    if len(done) < len(todo):
+        recording.stage(body, config)
+    for span, name in todo:
+        if name not in done:
+            done[name] = _render_take(recording, span, Path(out) / name, body, key)
+    return tuple(Rendered(source, Path(out) / name, "", done[name]) for _, name in todo)
+
+
+def render_sources(
+    sources: Iterable[MotionSource],
+    out: str | Path,
+    config: RenderConfig | None = None,
+    *,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """The videos of many recordings and a table of them.
+
+    Args:
+        sources: Recordings; their names are unique.
+        out: Folder of the videos; the table is ``sources.parquet`` in it, with paths relative to it.
+        config: Settings; `RenderConfig()` when None.
+        workers: Processes; the result does not depend on it.
+        progress: Called with (recordings done, recordings in all).
+
+    Returns:
+        The table's path: one row a video or refused recording, see `COLUMNS`.
+
+    Raises:
+        UserError: see `render_source`; or two sources have one name.
+    """
+    config, out = config or RenderConfig(), Path(out)
+    load_body_of(config)
+    listed = sorted(sources, key=lambda source: source.name)
+    twice = next((one.name for one, other in zip(listed, listed[1:], strict=False) if one.name == other.name), None)
+    if twice is not None:
+        raise UserError(f"two motions are called {twice!r}.", hint="Names are paths below the folder without suffix.")
+    made: dict[str, tuple[Rendered, ...]] = {}
+    for rendered in _all_rendered(listed, out, config, workers):
+        made[rendered[0].source.name] = rendered
+        if progress is not None:
+            progress(len(made), len(listed))
+    rows = [row(item, out) for source in listed for item in made[source.name]]
+    return _write_table(out / TABLE, rows)
+
+
+def _all_rendered(
+    sources: Sequence[MotionSource], out: Path, config: RenderConfig, workers: int
+) -> Iterator[tuple[Rendered, ...]]:
+    if workers <= 1 or len(sources) < 2:
+        yield from (render_source(source, out, config) for source in sources)
+        return
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(min(workers, len(sources)), get_context("spawn"), _one_thread) as pool:
+        jobs = [pool.submit(render_source, source, out, config) for source in sources]
+        try:
+            for job in as_completed(jobs):
+                yield job.result()
+        finally:
+            for job in jobs:
+                job.cancel()
+
+
+def _one_thread() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+COLUMNS = (
+    "path", "refused", "genre", "music", "performer", "split", "licence", "consent", "pairing", "recording", "genre_raw",
+    "style", "title", "start_s", "end_s", "fps", "n_frames", "width", "height", "renderer", "body", "floor_m",
+    "floor_touching", "front_deg", "margin_px", "body_px", "motion_sha256", "music_sha256", "sha256",
+)  # fmt: skip
+"""Columns of the table; from ``genre`` to ``pairing`` they are `macebench.curation.sources.FACTS`. ``start_s`` and
+``end_s`` are seconds of the motion file; ``floor_touching`` is the share of frames whose lowest point is within 3 cm of
+the floor."""
+
+
+def row(rendered: Rendered, out: Path) -> dict[str, Any]:
+    """A row of the table; None where a refused recording has no value."""
+    source = rendered.source
+    path = rendered.path.relative_to(out) if rendered.path is not None else source.motion
+    known: dict[str, Any] = {
+        "path": path.as_posix(), "refused": rendered.refused, "genre": source.genre, "music": source.music_id,
+        "performer": "", "split": source.split, "licence": source.licence, "consent": "", "pairing": source.pairing,
+        "recording": source.name, "genre_raw": source.genre_raw, "style": source.style, "title": source.title,
+    }  # fmt: skip
+    return {name: known.get(name, rendered.facts.get(name)) for name in COLUMNS}
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from macebench.store import atomic_write
+
+    kinds: dict[str, Any] = dict.fromkeys(COLUMNS, pa.string())
+    numbers = ("start_s", "end_s", "fps", "floor_m", "floor_touching", "front_deg", "margin_px", "body_px")
+    kinds |= dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(("n_frames", "width", "height"), pa.int64())
+    table = pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
+    with atomic_write(path) as temporary:
+        pq.write_table(table, temporary)
+    return path
+
+
+def plan_takes(n_frames: int, fps: float, take_s: float) -> list[tuple[int, int]]:
+    """Spans (first, behind the last) of frames: as few as possible of at most `take_s` seconds, nearly equal."""
+    count = max(1, math.ceil(n_frames / (take_s * fps) - 1e-9))
+    edges = [round(n_frames * k / count) for k in range(count + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def load_body_of(config: RenderConfig) -> Body:
+    """The body that is drawn. Raises `UserError` when its model file is missing; the hint says what to get."""
+    if config.body == "mannequin":
+        from macebench.render.body import load_body
+
+        return load_body()
+    from macebench.render.smpl import load_smpl
+
+    return load_smpl(config.body, config.smpl_dir)
+
+
+@dataclass
+class _Recording:
+    """A motion and its sound, both from the same moment on; `ground` and `turn` are measured by `stage`."""
+
+    source: MotionSource
+    config: RenderConfig
+    motion: Motion
+    sound: Sound
+    ground: Ground | None = None
+    front_rad: float = 0.0
+
+    def stage(self, body: Body, config: RenderConfig) -> None:
+        """Measure floor and front of the whole recording."""
+        from macebench.curation._framing import find_ground, front, lowest_points
+
+        step = max(1, len(self.motion) // _GROUND_SAMPLES)
+        self.ground = find_ground(lowest_points(self.motion, body, step))
+        self.front_rad = front(self.motion) if config.front == "estimate" else 0.0
+
+    @property
+    def floor_m(self) -> float:
+        """Height of the floor in the file's coordinates."""
+        return self.ground.height_m if self.ground is not None and self.config.floor == "estimate" else 0.0
+
+
+def _read(source: MotionSource, config: RenderConfig) -> _Recording:
+    """The motion at the video's rate, without its intro, and the music with it, both equally long.
+
+    Raises:
+        MediaError: it cannot be rendered; the reason is the one for the ledger.
+    """
+    from macebench.motion import read_motion, resample_motion
+
+    try:
+        motion = read_motion(source.motion, fps=source.fps)
+    except MediaError as error:
+        raise MediaError(f"motion file not usable: {error.reason}", error.detail) from error
+    if motion.rotations is None:
+        raise MediaError("no rotations")
+    _check_sound_motion(motion, config)
+    motion = resample_motion(motion, motion.fps / math.ceil(motion.fps / config.max_fps - 1e-9))
+    skipped = round(source.start_s * motion.fps)
+    sound = _read_sound(source.music, skipped / motion.fps)
+    count = min(len(motion) - skipped, math.floor(sound.duration_s * motion.fps + 1e-6))
+    if count < config.min_s * motion.fps:
+        raise MediaError("too short")
+    return _Recording(source, config, _span(motion, skipped, skipped + count), sound)
+
+
+def _check_sound_motion(motion: Motion, config: RenderConfig) -> None:
+    from macebench.motion.retarget import broken, jumps
+
+    if config.max_broken is not None and (jumps(motion) | broken(motion)).mean() > config.max_broken:
+        raise MediaError("broken motion")
+
+
+def _span(motion: Motion, first: int, behind: int) -> Motion:
+    """Frames `first` to `behind`, without the last."""
+    part = slice(first, behind)
+    rotations = None if motion.rotations is None else motion.rotations[part]
+    root = None if motion.root is None else motion.root[part]
+    return Motion(motion.fps, motion.joints[part], rotations, root)
+
+
+def _read_sound(path: Path | None, skip_s: float) -> Sound:
+    """The music from `skip_s` on, mono at its own rate.
+
+    Raises:
+        MediaError: ``no music`` or ``music not usable: ...``.
+    """
+    from macebench.media import Decoder, Sound
+
+    if path is None:
+        raise MediaError("no music")
+    parts, rate = [], 0
+    try:
+        with Decoder() as decoder:
+            for part in decoder.sound_parts(path):
+                parts.append(part.samples)
+                rate = part.sample_rate
+    except MediaError as error:
+        raise MediaError(f"music not usable: {error.reason}", error.detail) from error
+    samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    if rate == 0:
+        raise MediaError("music not usable: no sound")
+    return Sound(samples[round(skip_s * rate) :], rate, 0.0)
+
+
+def _key(source: MotionSource, config: RenderConfig) -> str:
+    """SHA-256 of everything that decides the videos of a recording."""
+    from macebench.media import file_sha256
+    from macebench.protocol import canonical_json
+    from macebench.render.smpl import find_smpl
+
+    settings = {name: value for name, value in asdict(config).items() if name != "smpl_dir"}
+    model = "" if config.body == "mannequin" else file_sha256(find_smpl(config.body, config.smpl_dir))
+    music = "" if source.music is None else file_sha256(source.music)
+    values = {
+        "version": VERSION, "motion": file_sha256(source.motion), "music": music, "start_s": source.start_s,
+        "fps": source.fps, "look": _look(source, config), "settings": settings, "model": model,
+    }  # fmt: skip
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+
+
+def _look(source: MotionSource, config: RenderConfig) -> int:
+    if config.look is not None:
+        return config.look
+    return int.from_bytes(hashlib.sha256(source.name.encode("utf-8", "backslashreplace")).digest()[:4], "big")
+
+
+def _video_name(name: str, key: str, start_s: float) -> str:
+    return f"{name}-{key[:12]}-{round(1000 * start_s):08d}.mp4"
+
+
+def _finished(video: Path, key: str) -> dict[str, Any] | None:
+    """The record of a video that was made before, or None."""
+    from macebench.media import file_sha256
+
+    try:
+        facts: dict[str, Any] = json.loads(video.with_suffix(".json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = video.is_file() and facts.get("key") == key and file_sha256(video) == facts.get("sha256")
+    return facts if whole else None
+
+
+def _render_take(recording: _Recording, span: tuple[int, int], video: Path, body: Body, key: str) -> dict[str, Any]:
+    """Draw and write one take; returns its record."""
+    from macebench.curation._framing import frame_dance, staged
+    from macebench.media import file_sha256, write_video
+    from macebench.render import Look, get_renderer
+    from macebench.store import write_text
+
+    config, fps = recording.config, recording.motion.fps
+    motion = staged(_span(recording.motion, *span), recording.floor_m, recording.front_rad)
+    framing = frame_dance(motion, body, config.width, config.height, margin=config.margin)
+    renderer = get_renderer(config.renderer, config.width, config.height, body)
+    look = Look.seeded(_look(recording.source, config))
+    pictures = renderer.render(motion, camera=framing.camera, look=look, reach_m=max(1.8, framing.reach_m + 0.6))
+    sound = _cut_sound(recording.sound, span, fps)
+    write_video(video, pictures, fps=fps, audio=sound, crf=config.crf, metadata={"comment": _COMMENT})
+    facts = _facts(recording, span, framing) | {"key": key, "sha256": file_sha256(video)}
+    write_text(video.with_suffix(".json"), json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    return facts
+
+
+def _cut_sound(sound: Sound, span: tuple[int, int], fps: float) -> tuple[FloatArray, int]:
+    first, behind = (round(frame / fps * sound.sample_rate) for frame in span)
+    return np.asarray(sound.samples[first:behind]), sound.sample_rate
+
+
+def _facts(recording: _Recording, span: tuple[int, int], framing: Framing) -> dict[str, Any]:
+    from macebench.media import file_sha256
+
+    source, config, fps = recording.source, recording.config, recording.motion.fps
+    offset = round(source.start_s * fps) / fps
+    camera, ground = framing.camera, recording.ground
+    return {
+        "start_s": offset + span[0] / fps, "end_s": offset + span[1] / fps, "fps": fps, "n_frames": span[1] - span[0],
+        "width": config.width, "height": config.height, "renderer": config.renderer, "body": config.body,
+        "floor_m": recording.floor_m, "floor_touching": None if ground is None else ground.touching,
+        "front_deg": math.degrees(recording.front_rad), "margin_px": framing.margin_px, "body_px": framing.height_px,
+        "camera": {"eye": list(camera.eye), "target": list(camera.target), "fov_deg": camera.fov_deg},
+        "motion_sha256": file_sha256(source.motion),
+        "music_sha256": "" if source.music is None else file_sha256(source.music),
+    }  # fmt: skip
