@@ -40,7 +40,8 @@ def datasheet(
         "",
         f"**Licence.** Column `licence`; where the sources' table says nothing, it is \"{_cell(config['licence'])}\".",
         "",
-        "**Splits.** By source, and by music and performer where they are known; see `dataset.json`, `splits`.",
+        "**Splits.** By source, and by music and performer where they are known; see `dataset.json`, `splits`. "
+        + " ".join(summary["split_notes"]),
         "",
         "**Known limits.** Whatever the detectors of the stages miss. Genres are those of the sources' table and were "
         "not checked. Near-copies of a source with other bytes are not found by their hash; `macebench data audit` "

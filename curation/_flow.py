@@ -7,8 +7,8 @@ Two estimators, both of OpenCV, on grey pictures of the working size:
   neighbourhood 5, sigma 1.2.
 
 Camera. Up to 200 corners (Shi and Tomasi, CVPR 1994), spread over the left quarter, the middle and the right quarter
-of the picture, are followed by pyramidal Lucas-Kanade, and an affine motion is fitted by RANSAC. It counts when at least
-40 % of the corners in the outer quarters follow it; otherwise (a figure on a plain background) the camera stands. It is
+of the picture, are followed by pyramidal Lucas-Kanade, and an affine motion is fitted by RANSAC. It counts when 40 % or
+more of the corners in the outer quarters follow it; otherwise (a figure on a plain background) the camera stands. It is
 the same for both estimators. Where it is more than a tenth of a pixel on average, the second picture is warped back by
 it and the flow is computed again: what is left is motion in the scene.
 
@@ -74,7 +74,7 @@ def make_estimator(name: str) -> Estimator:
 
 
 def measure(first: Picture, second: Picture, estimator: Estimator) -> Moved:
-    """What moved between two grey pictures (H, W) of one size, at least 16 pixels each way."""
+    """What moved between two grey pictures (H, W) of one size; no side under 64 pixels or a quarter of the other."""
     with _one_thread():
         weight = _structure(first)
         flow = estimator(first, second)
@@ -139,7 +139,7 @@ def _corners(picture: Picture, weight: Array) -> Array:
             parts.append(found + np.array([left, 0], np.float32))
     corners = np.concatenate(parts)
     columns, rows = corners[:, 0].round().astype(np.intp).T
-    return corners[weight[rows, columns] >= _STRUCTURED]
+    return np.asarray(corners[weight[rows, columns] >= _STRUCTURED])
 
 
 def _field(matrix: FloatArray, height: int, width: int) -> Array:

@@ -6,8 +6,9 @@ of the dance changes but its place and its direction.
 **Floor.** Published files disagree on what height 0 is: FineDance's and Lodge's root positions leave out a constant of
 SMPL's (about 0.35 m), others stand on any level. The floor is measured: for each frame the lowest point of the body
 that will be drawn, and of these heights the half-sample mode (`half_sample_mode`): a dancer touches the floor, be it
-with feet, knees or hands, in most frames, and neither jumps nor frames that sink into the floor move a mode. One
-height for the whole recording: steps are not levelled.
+with feet, knees or hands, in most frames, and neither jumps nor frames that sink into the floor move a mode. Recordings
+drift by some centimetres, so a take has a floor of its own where it is sure enough (`local_ground`); within a take
+nothing is levelled.
 
 **Front.** The way the dancer faces on average: the mean over frames of the horizontal direction at right angles to hips
 and shoulders. Where a dancer faces everywhere (the mean is shorter than `MIN_FACING`), +z of the file is the front.
@@ -30,8 +31,10 @@ from macebench.types import Array, FloatArray, Motion
 
 MIN_FACING = 0.3
 TOUCH_M = 0.03
+DRIFT_M = 0.10
 _HIPS, _SHOULDERS = (1, 2), (16, 17)
 _FAN = np.radians(np.arange(-40.0, 41.0, 4.0))
+_AIMS = 4
 # outlines are measured at vertices of the coarse body, in steps of 4 degrees
 _SLACK_M = 0.006
 
@@ -61,7 +64,7 @@ class Framing:
         camera: Where it stands.
         margin_px: Smallest distance of the body to the picture's edge over all frames, pixels.
         height_px: Median height of the body in the picture, pixels.
-        reach_m: Largest horizontal distance of the body from the origin, metres.
+        reach_m: Largest horizontal distance from the origin of the body and of the floor in front of it, metres.
     """
 
     camera: Camera
@@ -113,10 +116,26 @@ def find_ground(lowest: FloatArray) -> Ground:
     The half-sample mode has the right peak but is noisy on it; the median of the points within `TOUCH_M` is the height.
     """
     rough = half_sample_mode(lowest)
-    height = float(np.median(lowest[np.abs(lowest - rough) <= TOUCH_M]))
+    return ground_at(lowest, float(np.median(lowest[np.abs(lowest - rough) <= TOUCH_M])))
+
+
+def ground_at(lowest: FloatArray, height: float) -> Ground:
+    """A floor at a given height, under the lowest points (N,) of a body."""
     above = lowest - height
     low, high = np.percentile(above, [5.0, 95.0])
     return Ground(height, float((np.abs(above) <= TOUCH_M).mean()), float(low), float(high))
+
+
+def local_ground(whole: Ground, lowest: FloatArray) -> Ground:
+    """The floor under a take, or the recording's where the take's is unsure or far from it.
+
+    Args:
+        whole: The recording's floor.
+        lowest: (N,) lowest points of the take.
+    """
+    own = find_ground(lowest)
+    near = abs(own.height_m - whole.height_m) <= DRIFT_M and own.touching >= 0.5
+    return own if near else ground_at(lowest, whole.height_m)
 
 
 def facing(motion: Motion) -> tuple[float, float]:
@@ -178,13 +197,34 @@ def frame_dance(motion: Motion, body: Body, width: int, height: int, *, margin: 
     """
     outline = _outline(motion, body)
     cloud = outline.reshape(-1, 3)
-    camera = fit_points(cloud, width, height, radius_m=_SLACK_M, fill=1.0 - 2.0 * margin)
+    camera = _aimed(cloud, width, height, 1.0 - 2.0 * margin)
     pixels, _ = camera.project(outline, width, height)
     size = np.array([width, height], dtype=np.float64)
     margin_px = float(np.minimum(pixels, size - pixels).min())
     tall = pixels[..., 1].max(axis=1) - pixels[..., 1].min(axis=1)
-    reach = float(np.hypot(cloud[:, 0], cloud[:, 2]).max())
-    return Framing(camera, margin_px, float(np.median(tall)), reach)
+    return Framing(camera, margin_px, float(np.median(tall)), _reach(camera, cloud, width, height))
+
+
+def _aimed(cloud: FloatArray, width: int, height: int, fill: float) -> Camera:
+    """The nearest camera whose picture has as much room on the left as on the right, and above as below."""
+    camera = fit_points(cloud, width, height, radius_m=_SLACK_M, fill=fill)
+    for _ in range(_AIMS):
+        pixels, _ = camera.project(cloud, width, height)
+        off = 0.5 * (pixels.min(axis=0) + pixels.max(axis=0)) - 0.5 * np.array([width, height])
+        metre = camera.focal_px(height) / (camera.eye[2] - camera.target[2])
+        aim = np.array(camera.target) + np.array([off[0] / metre, -off[1] / metre, 0.0])
+        camera = fit_points(cloud, width, height, radius_m=_SLACK_M, fill=fill, aim=aim)
+    return camera
+
+
+def _reach(camera: Camera, cloud: FloatArray, width: int, height: int) -> float:
+    """Distance from the origin up to which floor is seen in front of or below the body."""
+    body = float(np.hypot(cloud[:, 0], cloud[:, 2]).max())
+    corner = np.array([0.5 * width, -0.5 * height, -camera.focal_px(height)]) @ camera.axes
+    if corner[1] >= -1e-6:
+        return body
+    place = np.array(camera.eye) - camera.eye[1] / corner[1] * corner
+    return max(body, float(np.hypot(place[0], place[2])))
 
 
 def _outline(motion: Motion, body: Body) -> FloatArray:

@@ -3,17 +3,17 @@
 The pictures are sampled at a fixed rate: sample k is the first picture at or after ``k / rate_hz`` seconds, so that
 neither the frame rate nor the batches decide what is looked at.
 
-**Drawings.** Pose estimators draw skeletons for video generators: coloured sticks on black. Four numbers tell them
+**Drawings.** Pose estimators draw skeletons for video generators: coloured sticks on black. Three numbers tell them
 from somebody who dances on a dark stage; all are of the picture reduced to 256 pixels:
 
 - ``dark``: share of pixels whose brightest channel is below 24 of 255;
 - of the other pixels, which are lit: ``vivid``, the share with a saturation of 0.6 and a value of 0.35 at least;
-  ``hues``, how many twelfths of the colour circle hold at least 3 % of the vivid ones each;
-- ``thin``: the share of lit pixels that an opening with a disc of 7 % of the lit area's longer side takes away.
-  Sticks go wholly; a trunk is about 15 % wide and stays. A costume in one loud colour has few hues, a lit room is
-  not dark, and stage lights are not thin.
+- ``hues``: how many twelfths of the colour circle hold at least 3 % of the vivid ones each.
 
-The last three are only computed where at least half of the picture is dark, else they are missing (NaN).
+Sticks have a colour each, all round the circle. Measured: drawn skeletons ``vivid`` 0.84 to 0.87 and 9 to 11 hues; a
+real dancer cut out on black 0.14 to 0.22 and at most 2; rendered dancers cut out on black up to 0.52 and at most 4. A
+white dancer in rainbow light, 0.48 to 0.64 and 8 to 12, is the nearest. The last two are only computed where at least
+half of the picture is dark, else they are missing (NaN).
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ from macebench.types import Array, FloatArray
 
 MOST_PEOPLE = 4
 VERSION = 1
-DRAWING = ("dark", "vivid", "hues", "thin")
+DRAWING = ("dark", "vivid", "hues")
 _WORKING_SIDE = 256
 _DARK, _HALF_DARK = 24, 0.5
 _SATURATION, _VALUE = 153, 90
 _HUES, _HUE_SHARE = 12, 0.03
-_DISC_SHARE = 0.07
 _SAME_S = 1e-6
 
 
@@ -46,7 +45,7 @@ class PeopleObserver:
     The timeline's values, S samples: ``areas`` and ``scores`` (S, 4) of the most prominent people, the main person
     first, NaN where there is none (areas are shares of the picture); ``box`` (S, 4) and ``keypoints`` (S, 17, 3) of
     the main person: left, top, right, bottom, and x, y, confidence, with lengths as shares of the picture's width and
-    height; ``dark``, ``vivid``, ``hues`` and ``thin`` (S,), see the module. Its meta is what the counter says of itself
+    height; ``dark``, ``vivid`` and ``hues`` (S,), see the module. Its meta is what the counter says of itself
     and the rate.
 
     Args:
@@ -110,19 +109,18 @@ def _row(people: People, frame: Picture) -> dict[str, Array]:
 
 
 def drawing_numbers(picture: Picture) -> Mapping[str, float]:
-    """``dark``, ``vivid``, ``hues`` and ``thin`` of an (H, W, 3) RGB picture; see the module."""
+    """``dark``, ``vivid`` and ``hues`` of an (H, W, 3) RGB picture; see the module."""
     import cv2
 
     small = resized(picture, *working_size(picture.shape, _WORKING_SIDE))
     lit = small.max(axis=2) >= _DARK
-    numbers: dict[str, float] = {"dark": 1.0 - float(lit.mean()), "vivid": np.nan, "hues": np.nan, "thin": np.nan}
+    numbers: dict[str, float] = {"dark": 1.0 - float(lit.mean()), "vivid": np.nan, "hues": np.nan}
     if numbers["dark"] < _HALF_DARK or not lit.any():
         return numbers
     hue, saturation, value = (channel[lit] for channel in cv2.split(cv2.cvtColor(small, cv2.COLOR_RGB2HSV)))
     vivid = (saturation >= _SATURATION) & (value >= _VALUE)
     numbers["vivid"] = float(vivid.mean())
     numbers["hues"] = float(_hues(hue[vivid]))
-    numbers["thin"] = _thin(lit)
     return numbers
 
 
@@ -132,15 +130,3 @@ def _hues(hue: Any) -> int:
         return 0
     counts = np.bincount(hue.astype(np.int64) * _HUES // 180, minlength=_HUES)
     return int((counts >= _HUE_SHARE * len(hue)).sum())
-
-
-def _thin(lit: NDArray[np.bool_]) -> float:
-    """The share of lit pixels that an opening with a disc takes away."""
-    import cv2
-
-    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
-    longer = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
-    side = max(3, round(_DISC_SHARE * float(longer)) | 1)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    opened = cv2.morphologyEx(lit.astype(np.uint8), cv2.MORPH_OPEN, disc)
-    return 1.0 - float(opened.sum()) / float(lit.sum())

@@ -24,6 +24,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +33,7 @@ from typing import Any
 
 from macebench import registry
 from macebench.curation._yaml import Located, parse_value, parse_yaml
+from macebench.curation.stage import ObservingStage
 from macebench.errors import UserError
 from macebench.protocol import canonical_json
 
@@ -117,7 +119,7 @@ class CurateConfig:
         """SHA-256 of what decides clips: settings, stages' code, version of the pipeline."""
         import macebench
 
-        code = {name: _code(name) for name in self.stages}
+        code = {made.name: _code(made) for made in self.make_stages()}
         made = {"version": VERSION, "macebench": macebench.__version__, "code": code, "config": self.plain(("clips",))}
         return _sha256(made)
 
@@ -250,42 +252,44 @@ def _section(name: str, kind: type[Any], located: Located, seed: int) -> Any:
 
 def _build(kind: type[Any], values: Mapping[str, Any], located: Located, where: tuple[str, ...]) -> Any:
     """An instance of a dataclass from JSON values, strictly."""
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-    from pydantic.dataclasses import dataclass as checked_dataclass
-
     names = [f.name for f in dataclasses.fields(kind) if f.init]
+    types = typing.get_type_hints(kind)
     for name in values:
         if name not in names:
             error = registry.unknown("field", name, names, "macebench curate --print-config")
             text = f"{'.'.join((*where, name))}: {error.message} Allowed are {', '.join(names)}."
             raise located.error((*where, name), text, _HINT)
+    checked = {name: _checked(kind, types[name], name, value, located, where) for name, value in values.items()}
     try:
-        checked = TypeAdapter(checked_dataclass(kind, config=ConfigDict(extra="forbid", strict=True)))
-        found = checked.validate_json(json.dumps(values))
-    except ValidationError as error:
-        raise _mistake(error.errors(include_url=False)[0], kind, located, where) from error
+        return kind(**checked)
     except UserError as error:
         raise located.error(_blamed(error.message, values, where), error.message, error.hint) from error
+    except ValueError as error:
+        raise located.error(_blamed(str(error), values, where), f"{'.'.join(where) or 'settings'}: {error}.", _HINT) from error
+
+
+def _checked(
+    kind: type[Any], wanted: Any, name: str, value: Any, located: Located, where: tuple[str, ...]
+) -> Any:  # fmt: skip
+    """A value of the type that the field says; nothing is converted but whole numbers to real ones."""
+    from pydantic import TypeAdapter, ValidationError
+
+    full, meaning = ".".join((*where, name)), field_docs(kind).get(name, "")
+    hint = f"{full}: {meaning}" if meaning else _HINT
+    try:
+        return TypeAdapter(wanted).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        said = "; ".join(dict.fromkeys(item["msg"][:1].lower() + item["msg"][1:] for item in error.errors()))
+        text = f"{full} is {json.dumps(value)}: {said}."
+        raise located.error((*where, name), text, hint) from error
     except TypeError as error:
-        raise located.error(where, f"a value is no plain one: {error}.", _HINT) from error
-    return kind(**{name: getattr(found, name) for name in names})
-
-
-def _mistake(error: Any, kind: type[Any], located: Located, where: tuple[str, ...]) -> UserError:
-    loc = tuple(str(part) for part in error["loc"][:1])
-    said = str(error["msg"]).removeprefix("Value error, ")
-    if not loc:
-        return located.error(where, f"{'.'.join(where) or 'settings'}: {said}.", _HINT)
-    meaning = field_docs(kind).get(loc[0], "")
-    name = ".".join((*where, *loc))
-    text = f"{name} is {json.dumps(error['input'], default=str)}: {said[:1].lower()}{said[1:]}."
-    return located.error((*where, *loc), text, f"{name}: {meaning}" if meaning else _HINT)
+        raise located.error((*where, name), f"{full} is {value!r}: no plain value.", hint) from error
 
 
 def _blamed(message: str, values: Mapping[str, Any], where: tuple[str, ...]) -> tuple[str, ...]:
     """Which of the given fields a message names."""
     for name in values:
-        if re.search(rf"\b{re.escape('.'.join((*where, name)))}\b", message):
+        if re.search(rf"\b{re.escape(name)}\b", message):
             return (*where, name)
     return where
 
@@ -348,13 +352,14 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def _code(name: str) -> str:
-    """What changes when a stage's code changes: its version, and the file of one that is not built in."""
+def _code(stage: Any) -> dict[str, Any]:
+    """What decides beside the settings: versions, the detector in use, the file of a stage that is not built in."""
     import inspect
 
-    found = registry.get("stages", name)
-    version = f"version {getattr(found, 'version', 1)}"
-    if found.__module__.startswith("macebench."):
-        return version
-    source = inspect.getsourcefile(found)
-    return f"{version} {hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ''}"
+    code: dict[str, Any] = {"version": getattr(stage, "version", 1)}
+    if isinstance(stage, ObservingStage):
+        code["observer"] = dict(stage.observer_settings())
+    source = None if type(stage).__module__.startswith("macebench.") else inspect.getsourcefile(type(stage))
+    if source:
+        code["file"] = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    return code

@@ -45,11 +45,13 @@ from macebench.curation.records import (
     read_record,
     thumbnail_path,
 )
+from macebench.curation.sources import FACTS
 from macebench.errors import MacebenchError, UserError
 from macebench.store import atomic_write, write_text
 
 if TYPE_CHECKING:
     from macebench.curation.pipeline import CurateResult
+    from macebench.curation.splits import SplitPlan
 
 SCHEMA, VERSION = "macebench-dataset", 1
 METADATA_FILE, LEDGER_FILE, DATASET_FILE, DATASHEET_FILE = (
@@ -59,7 +61,7 @@ METADATA: dict[str, tuple[str, str]] = {
     "file_name": ("text", "Path of the clip below the folder."),
     "clip_id": ("text", "First 12 digits of the source's SHA-256 and the start in milliseconds."),
     "split": ("text", "train, val or test."),
-    "source": ("text", "Where it comes from: web."),
+    "source": ("text", "Where it comes from: web, or what the table of sources says."),
     "source_id": ("text", "SHA-256 of the source file."),
     "source_name": ("text", "Name of the source file."),
     "start_s": ("real", "Start in the source, seconds of presentation time after its first picture."),
@@ -70,10 +72,14 @@ METADATA: dict[str, tuple[str, str]] = {
     "height": ("count", "Pixels."),
     "audio_sr": ("count", "Samples a second of the sound; 0 without sound."),
     "genre": ("text", "Genre as the table of sources has it."),
-    "music": ("text", "Piece of music as the table of sources has it; may be empty."),
-    "performer": ("text", "Performer as the table of sources has it; may be empty."),
-    "pose_valid_ratio": ("real", "Share of looked-at frames with a whole body; empty when no stage says."),
-    "n_people_max": ("real", "Most people seen in a looked-at frame; empty when no stage says."),
+    "genre_raw": ("text", "Genre as its makers spell it; may be empty, like the following five."),
+    "style": ("text", "A coarser class than the genre."),
+    "title": ("text", "Title of the music."),
+    "music": ("text", "Which piece of music."),
+    "performer": ("text", "Who dances."),
+    "recording": ("text", "The recording that the source is a part of."),
+    "pose_valid_ratio": ("real", "Share of keypoints in the looked-at frames of the shot that are seen; empty when no stage says."),
+    "n_people_max": ("real", "Most people seen in a looked-at frame of the shot; empty when no stage says."),
     "licence": ("text", "Licence of the source."),
     "consent": ("text", "Consent basis of the source."),
     "pairing": ("text", "How music and dance belong together."),
@@ -93,58 +99,10 @@ LEDGER: dict[str, tuple[str, str]] = {
     "thumbnail": ("text", "Path of a picture below the folder; may be empty."),
 }
 """Columns of ``ledger.parquet``: type and meaning."""
-DUPLICATE = "duplicate"
-ALIASES = {"pose_valid_ratio": ("person.full_body_share",), "n_people_max": ("person.people_max",)}
+ALIASES = {"pose_valid_ratio": ("person.pose_valid_ratio",), "n_people_max": ("person.n_people_max",)}
 _ROW_GROUP = 20_000
 _CLIP = re.compile(r"[0-9a-f]{12}-[0-9]{8,}\.mp4")
 _NEW = "new"
-
-
-@dataclass(frozen=True)
-class Group:
-    """Equal files and what came out of them.
-
-    Attributes:
-        first: The one with the smallest name.
-        others: Its duplicates.
-        record: None when there is none: opted out, crashed, not readable.
-    """
-
-    first: Outcome
-    others: tuple[Outcome, ...]
-    record: SourceRecord | None
-
-    @property
-    def clips(self) -> tuple[ClipRecord, ...]:
-        """Clips of the source."""
-        return self.record.clips if self.record is not None else ()
-
-    def spans(self) -> Iterator[tuple[Outcome, SpanRecord]]:
-        """Rejected spans, with whose they are."""
-        if self.record is not None:
-            yield from ((self.first, span) for span in self.record.rejected)
-        elif self.first.reason:
-            yield self.first, SpanRecord(0.0, math.nan, self.first.stage, self.first.reason)
-        duration = self.record.duration_s if self.record is not None else math.nan
-        for other in self.others:
-            yield other, SpanRecord(0.0, duration, "probe", DUPLICATE)
-
-
-def groups(out: Path, index: Index) -> Iterator[Group]:
-    """The sources of the run in the order of their hashes; equal files together.
-
-    Raises:
-        MacebenchError: a record is gone.
-    """
-    for sha256, found in groupby(index.outcomes(), key=lambda outcome: outcome.sha256):
-        if not sha256:
-            yield from (Group(outcome, (), None) for outcome in found)
-            continue
-        first, *others = found
-        record = None if first.reason else read_record(out, sha256)
-        if record is None and not first.reason:
-            raise MacebenchError(f"the record of {first.name} is gone; run the same command again.")
-        yield Group(first, tuple(others), record)
 
 
 @dataclass
@@ -181,12 +139,6 @@ class _Totals:
         self.digest.update(f"{row['clip_id']} {row['split']} {row['sha256']}\n".encode())
 
 
-def is_unfinished(outcome: Outcome) -> bool:
-    """Whether a source may end otherwise the next time."""
-    passing = outcome.reason in PASSING and outcome.reason != "file not found"
-    return passing or outcome.stage == "worker" or outcome.reason.startswith("stage failed")
-
-
 def assemble(
     out: Path, index: Index, config: CurateConfig, progress: Callable[[str, int, int], None], *, prune: bool = False
 ) -> CurateResult:  # fmt: skip
@@ -209,11 +161,12 @@ def assemble(
     shutil.rmtree(new, ignore_errors=True)
     if not prune:
         _check_nothing_is_lost(out, index)
-    splits = _assign(out, index, config)
+    divided = _assign(out, index, config)
+    splits = divided.splits
     scores = sorted({name for group in groups(out, index) for clip in group.clips for name in clip.scores})
     totals, pictures = _Totals(), _Pictures(config.general.max_thumbnails)
     _write_tables(new, out, index, config, splits, scores, totals, pictures)
-    summary = _summary(config, totals)
+    summary = _summary(config, totals, divided)
     write_text(new / DATASET_FILE, json.dumps(summary, indent=2, sort_keys=True) + "\n")
     write_text(new / DATASHEET_FILE, datasheet(summary, METADATA, LEDGER, scores))
     _place(out, index, splits, progress)
@@ -241,20 +194,20 @@ def _check_nothing_is_lost(out: Path, index: Index) -> None:
         )
 
 
-def _assign(out: Path, index: Index, config: CurateConfig) -> dict[str, str]:
-    """Clip id -> split.
+def _assign(out: Path, index: Index, config: CurateConfig) -> SplitPlan:
+    """The division into splits.
 
     Raises:
         MacebenchError: two sources have the same first digits.
     """
-    from macebench.curation.splits import assign_splits
+    from macebench.curation.splits import plan_splits
 
     infos = []
     for group in groups(out, index):
         infos += [clip_info(group.first, clip, config) for clip in group.clips]
     if len({info.clip_id for info in infos}) < len(infos):
         raise MacebenchError("two clips have the same id: two sources have hashes that begin alike.")
-    return dict(assign_splits(infos, config.splits))
+    return plan_splits(infos, config.splits)
 
 
 def clip_info(outcome: Outcome, clip: ClipRecord, config: CurateConfig) -> Any:
@@ -263,8 +216,9 @@ def clip_info(outcome: Outcome, clip: ClipRecord, config: CurateConfig) -> Any:
 
     return ClipInfo(
         clip_id=clip_id(outcome.sha256, clip.start_s), source_id=outcome.sha256,
-        genre=outcome.facts.get("genre", config.general.genre), music=outcome.facts.get("music", ""),
-        performer=outcome.facts.get("performer", ""), split=outcome.facts.get("split", ""),
+        music_id=outcome.facts.get("music"), performer=outcome.facts.get("performer"),
+        genre=outcome.facts.get("genre", config.general.genre), official_split=outcome.facts.get("split"),
+        duration_s=clip.end_s - clip.start_s,
     )  # fmt: skip
 
 
@@ -299,13 +253,13 @@ def metadata_row(
     """One row of ``metadata.parquet``."""
     name, general = clip_id(outcome.sha256, clip.start_s), config.general
     found = {key: next((clip.scores[n] for n in names if n in clip.scores), math.nan) for key, names in ALIASES.items()}
-    facts = {key: outcome.facts.get(key, getattr(general, key)) for key in ("genre", "licence", "consent", "pairing")}
+    facts = {key: outcome.facts.get(key, getattr(general, key, "")) for key in FACTS if key != "split"}
     return {
-        "file_name": f"clips/{splits[name]}/{name}.mp4", "clip_id": name, "split": splits[name], "source": "web",
+        "file_name": f"clips/{splits[name]}/{name}.mp4", "clip_id": name, "split": splits[name],
         "source_id": outcome.sha256, "source_name": outcome.name, "start_s": clip.start_s, "end_s": clip.end_s,
         "fps": clip.fps, "n_frames": clip.n_frames, "width": clip.width, "height": clip.height,
-        "audio_sr": clip.audio_sr, "music": outcome.facts.get("music", ""),
-        "performer": outcome.facts.get("performer", ""), "sha256": clip.sha256, **facts, **found, **clip.scores,
+        "audio_sr": clip.audio_sr, "sha256": clip.sha256, **facts, "source": outcome.facts.get("source", "web"),
+        **found, **clip.scores,
     }  # fmt: skip
 
 
@@ -397,7 +351,7 @@ class _Pictures:
         return sorted({*kept, *turns[: self._most]})
 
 
-def _summary(config: CurateConfig, totals: _Totals) -> dict[str, Any]:
+def _summary(config: CurateConfig, totals: _Totals, divided: SplitPlan) -> dict[str, Any]:
     """The content of ``dataset.json``."""
     lost = [
         {"stage": stage, "reason": reason, "spans": count, "seconds": round(totals.reason_s[stage, reason], 3)}
@@ -407,7 +361,8 @@ def _summary(config: CurateConfig, totals: _Totals) -> dict[str, Any]:
         "schema": SCHEMA, "version": VERSION, "hash": totals.digest.hexdigest(), "config_hash": config.hash,
         "config": config.plain(("clips", "tables")), "software": software(), "n_sources": totals.sources,
         "source_seconds": round(totals.source_s, 3), "n_clips": totals.clips,
-        "clip_seconds": round(totals.clip_s, 3), "splits": dict(sorted(totals.splits.items())), "rejected": lost,
+        "clip_seconds": round(totals.clip_s, 3), "splits": dict(sorted(totals.splits.items())),
+        "split_notes": list(divided.notes), "rejected": lost,
         "unfinished": dict(sorted(totals.unfinished.items())),
     }  # fmt: skip
 

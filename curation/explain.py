@@ -204,7 +204,9 @@ class WhatIf:
     changed: Mapping[str, tuple[Any, Any]]
 
 
-def what_if(dataset: Path, changes: Sequence[str], *, store: Path | None = None, plugins: Sequence[Path] = ()) -> WhatIf:
+def what_if(
+    dataset: Path, changes: Sequence[str], *, store: Path | None = None, plugins: Sequence[Path] = ()
+) -> WhatIf:
     """The yield under changed settings, from what is stored.
 
     Args:

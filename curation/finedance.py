@@ -10,7 +10,7 @@ Layout of a download (211 public songs, numbers 001 to 211, 30 frames a second):
 FineDance is for non-commercial research. It is not part of macebench and nothing of it is: the user downloads it and
 agrees to its terms; clips made of it are under them too.
 
-**Splits** (li-ronghui/FineDance, ``dataset/FineDance_dataset.py``; li-ronghui/LODGE, ``dld/data/FineDance_dataset.py``).
+**Splits** (``FineDance_dataset.py`` in li-ronghui/FineDance and in li-ronghui/LODGE).
 ``cross_genre`` has 20 test songs and no validation songs; ``cross_dancer`` has 18 test and 12 validation songs.
 
 **Ignored songs.** Both repositories leave out 116 to 123 and 202; FineDance's also 130, and under ``cross_dancer`` 159.
@@ -21,8 +21,8 @@ songs 17 stay with ``finedance``; FineDance's code takes its 12 validation songs
 
 **Intros.** Lodge cuts the still start of some songs (`INTRO_S`), and three frames of 010 and 014.
 
-**Genres.** Lodge's code knows 20 spellings of 16 genres; `canonical_genre` merges them as Lodge does (Tai is Dai, Uighur is
-Wei, Hmong is Miao, jazz is Jazz). A spelling that is not known is kept as it is.
+**Genres.** Lodge's code knows 20 spellings of 16 genres; `canonical_genre` merges them as it does (Tai is Dai, Uighur
+is Wei, Hmong is Miao, jazz is Jazz). A spelling that is not known is kept as it is.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def ignored(split: str, ignore: str) -> frozenset[str]:
 
 
 def official_split(song: str, split: str) -> str:
-    """``train``, ``val`` or ``test`` of a song, whether it is ignored or not. Raises `UserError` on an unknown split."""
+    """``train``, ``val`` or ``test`` of a song, ignored or not. Raises `UserError` on an unknown split."""
     _check(split, "none")
     if song in _TEST[split]:
         return "test"
@@ -176,8 +176,8 @@ def _source(
     motion = files["motion"].get(song)
     return MotionSource(
         song, motion if motion is not None else Path(f"{song}.npy"), files["music"].get(song),
-        start_s=INTRO_S.get(song, 0.0) if cut else 0.0, genre=canonical_genre(raw), genre_raw=raw, style=style, title=title,
-        music_id=f"finedance-{song}", split=official_split(song, split), pairing=pairing, licence=LICENCE,
+        start_s=INTRO_S.get(song, 0.0) if cut else 0.0, genre=canonical_genre(raw), genre_raw=raw, style=style,
+        title=title, music_id=f"finedance-{song}", split=official_split(song, split), pairing=pairing, licence=LICENCE,
         refused=refused,
     )  # fmt: skip
 

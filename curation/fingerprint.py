@@ -208,9 +208,7 @@ def hashes(print_: Fingerprint) -> KeyTable:
 
 def match(first: Fingerprint, second: Fingerprint) -> Match:
     """What two sounds share at their best shift and speed; score 0 when nothing hints at a shift."""
-    found = candidates(
-        [hashes(first), hashes(second)], bin_s=_BIN_S, min_votes=_MIN_VOTES, per_pair=6, reach=1 << 16
-    )
+    found = candidates([hashes(first), hashes(second)], bin_s=_BIN_S, min_votes=_MIN_VOTES, per_pair=6, reach=1 << 16)
     return _best_of(first, second, found)
 
 

@@ -35,6 +35,7 @@ from macebench.curation.observe import (
     save_timelines,
     thumbnail_at,
 )
+from macebench.curation.outcomes import OptOuts, optouts
 from macebench.curation.records import (
     WORK,
     ClipRecord,
@@ -89,7 +90,7 @@ class _Worker:
     stages: list[Stage]
     store: Store
     decoder: Decoder
-    optout: frozenset[str]
+    optout: OptOuts
 
 
 _worker: _Worker | None = None
@@ -104,17 +105,8 @@ def setup_worker(plan: WorkerPlan) -> None:
     for path in plan.plugins:
         registry.load_plugin(path)
     config = config_from_plain(plan.config)
-    _worker = _Worker(plan, config, config.make_stages(), Store(plan.store), Decoder(), optout_ids(config))
-
-
-def optout_ids(config: CurateConfig) -> frozenset[str]:
-    """The ids that the settings' opt-out list names."""
-    path = getattr(config.sections.get("probe"), "optout", None)
-    if path is None:
-        return frozenset()
-    from macebench.curation.optout import load_optout
-
-    return load_optout(Path(path))
+    stages, lists = config.make_stages(), optouts(plan.out, config)
+    _worker = _Worker(plan, config, stages, Store(plan.store), Decoder(), lists)
 
 
 def process_source(source: Wanted) -> Seen:
@@ -127,7 +119,7 @@ def process_source(source: Wanted) -> Seen:
     if _worker is None:
         raise RuntimeError("setup_worker was not called in this process")
     if source.refused:
-        return Seen(source.key, stage="probe", reason=source.refused)
+        return Seen(source.key, stage="sources", reason=source.refused)
     start = time.perf_counter()
     try:
         status = os.stat(source.key)
@@ -136,7 +128,7 @@ def process_source(source: Wanted) -> Seen:
     except (OSError, ValueError):
         return Seen(source.key, stage="probe", reason="file not found")
     seen = Seen(source.key, status.st_size, status.st_mtime_ns, sha256)
-    if sha256 in _worker.optout:
+    if _worker.optout.blocks_source(sha256, source.name, source.facts):
         return dataclasses.replace(seen, stage="probe", reason="opted out")
     if is_finished(_worker.plan.out, sha256, _worker.config.clips_hash):
         return seen
@@ -248,11 +240,11 @@ class _Work:
         self.at = "cut"
         clips, failed = self._cut(decided.kept, pictures)
         rejected = self._spans((*decided.ledger, *failed), pictures)
-        write_record(
-            self.out, SourceRecord(self.sha256, self.config.clips_hash, duration_s, clips, rejected, hopeless)
-        )
+        write_record(self.out, SourceRecord(self.sha256, self.config.clips_hash, duration_s, clips, rejected, hopeless))
 
-    def _cut(self, tasks: tuple[Task, ...], pictures: Timeline | None) -> tuple[tuple[ClipRecord, ...], list[LedgerRow]]:
+    def _cut(
+        self, tasks: tuple[Task, ...], pictures: Timeline | None
+    ) -> tuple[tuple[ClipRecord, ...], list[LedgerRow]]:
         from macebench.curation.cut import cut_clip
 
         known = {(c.start_s, c.end_s): c for c in self._earlier() if c.encode_hash == self.config.encode_hash}
@@ -381,6 +373,6 @@ def crash_reason(out: Path, source: Wanted) -> str:
 
 
 __all__ = [
-    "CRASHED", "TIMED_OUT", "WorkerPlan", "crash_reason", "find_clip", "is_finished", "optout_ids", "process_source",
+    "CRASHED", "TIMED_OUT", "WorkerPlan", "crash_reason", "find_clip", "is_finished", "process_source",
     "record_path", "setup_worker",
 ]  # fmt: skip

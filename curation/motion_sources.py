@@ -6,10 +6,10 @@ motion files (`macebench.motion.MOTION_SUFFIXES`); `macebench.curation.finedance
 AIST++ and other pickled motions are converted first: ``macebench convert FOLDER --out DIR --trust-pickle``.
 
 **Pairing.** ``original``: music and dance were recorded together. ``synthetic``: we or someone else put them together
-afterwards; a beat score on such a clip is a construction, not evidence. Music that is found by the name inside an AIST++
-name is original. Of music that merely has the motion's file name nothing is known: the caller says what it is, and when
-nobody says, it is synthetic. With `assign`, motions without music of their name get a piece of the music folder each,
-chosen by the hash of the motion file: synthetic.
+afterwards; a beat score on such a clip is a construction, not evidence. Music that is found by the name inside an
+AIST++ name is original. Of music that merely has the motion's file name nothing is known: the caller says what it is,
+and when nobody says, it is synthetic. With `assign`, motions without music of their name get a piece of the music
+folder each, chosen by the hash of the motion file: synthetic.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def jpeg(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture (H, W, 3) RGB made small, as the bytes of a JPEG file."""
     import cv2
 
-    height, width = working_size(*frame.shape[:2], Thumbnails.SIDE)
+    height, width = working_size(frame.shape, Thumbnails.SIDE)
     small = np.ascontiguousarray(resized(frame, height, width)[..., ::-1])
     _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, Thumbnails.QUALITY])
     return np.asarray(data, np.uint8).ravel()

@@ -195,13 +195,14 @@ def _sweep(out: Path) -> None:
 def _work_off(job: CurateJob, index: Index, report: Progress, stop: threading.Event | None) -> None:
     """Run every source through a worker and note what became of it."""
     from macebench.curation.job import WorkerPlan, crash_reason, process_source, setup_worker
+    from macebench.curation.plan import Measured
 
     ensure_writable(_store(job))
     total, _ = index.counts()
     plugins = tuple(Path(path).absolute() for path in job.plugins)
     plan = WorkerPlan(Path(job.out).absolute(), _store(job), job.config.plain(), plugins, job.keep_going)
     work = Work(process_source, setup_worker, (plan,))
-    done = 0
+    done, begin, measured = 0, time.perf_counter(), Measured()
     report("sources", done, total)
     how: dict[str, Any] = {"workers": job.workers, "engine": job.engine, "stop": stop}
     if job.ray_address is not None:
@@ -210,11 +211,14 @@ def _work_off(job: CurateJob, index: Index, report: Progress, stop: threading.Ev
         with _Notes(index) as notes:
             for number, result in run_jobs(work, chunk, **how):
                 crashed = isinstance(result, Crashed)
-                notes.add(_crashed(chunk[number], crash_reason(plan.out, chunk[number])) if crashed else result)
+                seen = _crashed(chunk[number], crash_reason(plan.out, chunk[number])) if crashed else result
+                notes.add(seen)
+                measured.add(seen.costs)
                 done += 1
                 report("sources", done, total)
     if stop is not None and stop.is_set():
         raise KeyboardInterrupt
+    measured.save(Store(_store(job)), job.config, time.perf_counter() - begin, min(job.workers, max(total, 1)))
 
 
 def _crashed(source: Wanted, reason: str) -> Seen:

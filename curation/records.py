@@ -165,12 +165,14 @@ class Wanted:
         key: Bytes of its absolute path.
         name: Its name.
         refused: Why it must not be opened; empty when it may.
+        facts: What a table says of it.
         size, mtime_ns, sha256: As it was last seen; 0 and empty when it never was.
     """
 
     key: bytes
     name: str
     refused: str
+    facts: Mapping[str, str]
     size: int
     mtime_ns: int
     sha256: str
@@ -281,12 +283,12 @@ class Index:
         """The sources of the run in the order of their names, so many at a time."""
         last: tuple[str, bytes] = ("", b"")
         query = (
-            "select w.key, w.name, w.refused, s.size, s.mtime_ns, s.sha from wanted w left join seen s using (key) "
+            "select w.key, w.name, w.refused, w.facts, s.size, s.mtime_ns, s.sha from wanted w left join seen s using (key) "
             "where (w.name, w.key) > (?, ?) order by w.name, w.key limit ?"
         )
         while rows := self._base.execute(query, (*last, size)).fetchall():
             last = rows[-1][1], rows[-1][0]
-            yield [Wanted(row[0], row[1], row[2], row[3] or 0, row[4] or 0, row[5] or "") for row in rows]
+            yield [_wanted(row) for row in rows]
 
     def remember(self, seen: Iterable[Seen]) -> None:
         """Note what became of sources."""
@@ -304,7 +306,7 @@ class Index:
             "order by s.sha, w.name, w.key"
         )
         for name, facts, sha, stage, reason in self._base.execute(query):
-            yield Outcome(name, json.loads(facts) if facts else {}, sha, stage, reason)
+            yield Outcome(name, _facts(facts), sha, stage, reason)
 
     def costs(self) -> Iterator[Mapping[str, float]]:
         """What was measured of sources that were worked on, wanted or not."""
@@ -320,6 +322,15 @@ class Index:
         """Keep a value."""
         with self._writing() as base:
             base.execute("insert or replace into state values (?, ?)", (name, value))
+
+
+def _wanted(row: tuple[Any, ...]) -> Wanted:
+    key, name, refused, facts, size, mtime_ns, sha256 = row
+    return Wanted(key, name, refused, _facts(facts), size or 0, mtime_ns or 0, sha256 or "")
+
+
+def _facts(text: str) -> dict[str, str]:
+    return dict(json.loads(text)) if text else {}
 
 
 def _wanted_row(source: Source) -> tuple[Any, ...]:

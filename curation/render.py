@@ -5,8 +5,8 @@
 
 A recording is cut into *takes* of equal length, at most `RenderConfig.take_s` seconds, and each take is one video with
 a camera of its own: over a whole song a dancer walks several metres, and one camera for all of it would show a small
-dancer. Floor and front (`macebench.curation._framing`) are those of the whole recording, so they do not change from take
-to take. Memory does not grow with the pictures: they are drawn, encoded and forgotten one by one.
+dancer. The front is that of the whole recording; floor and camera are each take's (`macebench.curation._framing`).
+Memory does not grow with the pictures: they are drawn, encoded and forgotten one by one.
 
 The frame rate is the motion's; a rate above `max_fps` is divided by the smallest whole number that brings it below.
 Sound is mono at the rate of the music file, cut to the sample; picture k of a take is shown ``k / fps`` seconds after
@@ -18,13 +18,15 @@ body's file and the version here. A video that is there with its record is not m
 bytes for the same key; pyrender's depend on the OpenGL library.
 
 What cannot be rendered is a row of the table with the reason in the column ``refused``: the motion or the music cannot
-be read (``motion file not usable: ...``, ``music not usable: ...``), ``no rotations``, ``broken motion``, ``too short``,
-and what the source says itself (``no music``, ``no label``, ``on the ignore list``).
+be read (``motion file not usable: ...``, ``music not usable: ...``), ``no rotations``, ``broken motion``,
+``too short``, and what the source says itself (``no music``, ``no label``, ``on the ignore list``). Of a sound file
+that is cut short, what is there is used.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -151,7 +153,7 @@ def render_source(source: MotionSource, out: str | Path, config: RenderConfig | 
     todo = [(span, _video_name(source.name, key, span[0] / recording.motion.fps)) for span in takes]
     done = {name: facts for _, name in todo if (facts := _finished(Path(out) / name, key)) is not None}
     if len(done) < len(todo):
-        recording.stage(body, config)
+        recording.measure(body)
     for span, name in todo:
         if name not in done:
             done[name] = _render_take(recording, span, Path(out) / name, body, key)
@@ -184,7 +186,7 @@ def render_sources(
     config, out = config or RenderConfig(), Path(out)
     load_body_of(config)
     listed = sorted(sources, key=lambda source: source.name)
-    twice = next((one.name for one, other in zip(listed, listed[1:], strict=False) if one.name == other.name), None)
+    twice = next((one.name for one, other in itertools.pairwise(listed) if one.name == other.name), None)
     if twice is not None:
         raise UserError(f"two motions are called {twice!r}.", hint="Names are paths below the folder without suffix.")
     made: dict[str, tuple[Rendered, ...]] = {}
@@ -222,9 +224,9 @@ def _one_thread() -> None:
 
 
 COLUMNS = (
-    "path", "refused", "genre", "music", "performer", "split", "licence", "consent", "pairing", "recording", "genre_raw",
-    "style", "title", "start_s", "end_s", "fps", "n_frames", "width", "height", "renderer", "body", "floor_m",
-    "floor_touching", "front_deg", "margin_px", "body_px", "motion_sha256", "music_sha256", "sha256",
+    "path", "refused", "genre", "music", "performer", "split", "licence", "consent", "pairing", "recording",
+    "genre_raw", "style", "title", "start_s", "end_s", "fps", "n_frames", "width", "height", "renderer", "body",
+    "floor_m", "floor_touching", "front_deg", "margin_px", "body_px", "motion_sha256", "music_sha256", "sha256",
 )  # fmt: skip
 """Columns of the table; from ``genre`` to ``pairing`` they are `macebench.curation.sources.FACTS`. ``start_s`` and
 ``end_s`` are seconds of the motion file; ``floor_touching`` is the share of frames whose lowest point is within 3 cm of
@@ -262,7 +264,7 @@ def plan_takes(n_frames: int, fps: float, take_s: float) -> list[tuple[int, int]
     """Spans (first, behind the last) of frames: as few as possible of at most `take_s` seconds, nearly equal."""
     count = max(1, math.ceil(n_frames / (take_s * fps) - 1e-9))
     edges = [round(n_frames * k / count) for k in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def load_body_of(config: RenderConfig) -> Body:
@@ -278,27 +280,32 @@ def load_body_of(config: RenderConfig) -> Body:
 
 @dataclass
 class _Recording:
-    """A motion and its sound, both from the same moment on; `ground` and `turn` are measured by `stage`."""
+    """A motion and its sound, both from the same moment on; what comes after `sound` is measured by `measure`."""
 
     source: MotionSource
     config: RenderConfig
     motion: Motion
     sound: Sound
-    ground: Ground | None = None
+    step: int = 1
+    lowest: FloatArray = field(default_factory=lambda: np.zeros(0))
     front_rad: float = 0.0
 
-    def stage(self, body: Body, config: RenderConfig) -> None:
-        """Measure floor and front of the whole recording."""
-        from macebench.curation._framing import find_ground, front, lowest_points
+    def measure(self, body: Body) -> None:
+        """Find the lowest points and the front."""
+        from macebench.curation._framing import front, lowest_points
 
-        step = max(1, len(self.motion) // _GROUND_SAMPLES)
-        self.ground = find_ground(lowest_points(self.motion, body, step))
-        self.front_rad = front(self.motion) if config.front == "estimate" else 0.0
+        self.step = max(1, len(self.motion) // _GROUND_SAMPLES)
+        self.lowest = lowest_points(self.motion, body, self.step)
+        self.front_rad = front(self.motion) if self.config.front == "estimate" else 0.0
 
-    @property
-    def floor_m(self) -> float:
-        """Height of the floor in the file's coordinates."""
-        return self.ground.height_m if self.ground is not None and self.config.floor == "estimate" else 0.0
+    def ground(self, span: tuple[int, int]) -> Ground:
+        """The floor of a take, in the file's coordinates."""
+        from macebench.curation._framing import find_ground, ground_at, local_ground
+
+        own = self.lowest[math.ceil(span[0] / self.step) : math.ceil(span[1] / self.step)]
+        if self.config.floor == "file":
+            return ground_at(own, 0.0)
+        return local_ground(find_ground(self.lowest), own)
 
 
 def _read(source: MotionSource, config: RenderConfig) -> _Recording:
@@ -315,7 +322,7 @@ def _read(source: MotionSource, config: RenderConfig) -> _Recording:
         raise MediaError(f"motion file not usable: {error.reason}", error.detail) from error
     if motion.rotations is None:
         raise MediaError("no rotations")
-    _check_sound_motion(motion, config)
+    _check_unbroken(motion, config)
     motion = resample_motion(motion, motion.fps / math.ceil(motion.fps / config.max_fps - 1e-9))
     skipped = round(source.start_s * motion.fps)
     sound = _read_sound(source.music, skipped / motion.fps)
@@ -325,7 +332,7 @@ def _read(source: MotionSource, config: RenderConfig) -> _Recording:
     return _Recording(source, config, _span(motion, skipped, skipped + count), sound)
 
 
-def _check_sound_motion(motion: Motion, config: RenderConfig) -> None:
+def _check_unbroken(motion: Motion, config: RenderConfig) -> None:
     from macebench.motion.retarget import broken, jumps
 
     if config.max_broken is not None and (jumps(motion) | broken(motion)).mean() > config.max_broken:
@@ -357,7 +364,9 @@ def _read_sound(path: Path | None, skip_s: float) -> Sound:
                 parts.append(part.samples)
                 rate = part.sample_rate
     except MediaError as error:
-        raise MediaError(f"music not usable: {error.reason}", error.detail) from error
+        # what a cut file has is music all the same: the recording ends where it ends
+        if error.reason != "truncated file" or not parts:
+            raise MediaError(f"music not usable: {error.reason}", error.detail) from error
     samples = np.concatenate(parts) if parts else np.zeros(0, np.float32)
     if rate == 0:
         raise MediaError("music not usable: no sound")
@@ -410,14 +419,15 @@ def _render_take(recording: _Recording, span: tuple[int, int], video: Path, body
     from macebench.store import write_text
 
     config, fps = recording.config, recording.motion.fps
-    motion = staged(_span(recording.motion, *span), recording.floor_m, recording.front_rad)
+    ground = recording.ground(span)
+    motion = staged(_span(recording.motion, *span), ground.height_m, recording.front_rad)
     framing = frame_dance(motion, body, config.width, config.height, margin=config.margin)
     renderer = get_renderer(config.renderer, config.width, config.height, body)
     look = Look.seeded(_look(recording.source, config))
     pictures = renderer.render(motion, camera=framing.camera, look=look, reach_m=max(1.8, framing.reach_m + 0.6))
     sound = _cut_sound(recording.sound, span, fps)
     write_video(video, pictures, fps=fps, audio=sound, crf=config.crf, metadata={"comment": _COMMENT})
-    facts = _facts(recording, span, framing) | {"key": key, "sha256": file_sha256(video)}
+    facts = _facts(recording, span, ground, framing) | {"key": key, "sha256": file_sha256(video)}
     write_text(video.with_suffix(".json"), json.dumps(facts, indent=1, sort_keys=True) + "\n")
     return facts
 
@@ -427,16 +437,16 @@ def _cut_sound(sound: Sound, span: tuple[int, int], fps: float) -> tuple[FloatAr
     return np.asarray(sound.samples[first:behind]), sound.sample_rate
 
 
-def _facts(recording: _Recording, span: tuple[int, int], framing: Framing) -> dict[str, Any]:
+def _facts(recording: _Recording, span: tuple[int, int], ground: Ground, framing: Framing) -> dict[str, Any]:
     from macebench.media import file_sha256
 
     source, config, fps = recording.source, recording.config, recording.motion.fps
     offset = round(source.start_s * fps) / fps
-    camera, ground = framing.camera, recording.ground
+    camera = framing.camera
     return {
         "start_s": offset + span[0] / fps, "end_s": offset + span[1] / fps, "fps": fps, "n_frames": span[1] - span[0],
         "width": config.width, "height": config.height, "renderer": config.renderer, "body": config.body,
-        "floor_m": recording.floor_m, "floor_touching": None if ground is None else ground.touching,
+        "floor_m": ground.height_m, "floor_touching": ground.touching,
         "front_deg": math.degrees(recording.front_rad), "margin_px": framing.margin_px, "body_px": framing.height_px,
         "camera": {"eye": list(camera.eye), "target": list(camera.target), "fov_deg": camera.fov_deg},
         "motion_sha256": file_sha256(source.motion),

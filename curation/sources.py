@@ -4,7 +4,8 @@
   followed. A file that is a link out of the folder is listed and refused later, with a row in the ledger.
 - A video file.
 - A list file (``.txt`` or ``.list``): one path a line; blank lines and lines that begin with ``#`` are passed over.
-- A table (``.parquet``) with a column ``path`` and, where known, `FACTS`, which go to the clips' rows.
+- A table (``.parquet``) with a column ``path`` and, where known, `FACTS`, which go to the clips' rows. A row with text
+  in the column ``refused`` is not opened; the text is the reason in the ledger.
 
 Paths in lists and tables are relative to their own folder. Everything is a generator: a million sources need no more
 memory than ten.
@@ -24,8 +25,12 @@ from macebench.media.files import VIDEO_SUFFIXES
 
 LIST_SUFFIXES = (".txt", ".list")
 TABLE_SUFFIXES = (".parquet",)
-FACTS = ("genre", "music", "performer", "split", "licence", "consent", "pairing")
+FACTS = (
+    "genre", "genre_raw", "style", "title", "music", "performer", "recording", "split", "source", "licence", "consent",
+    "pairing",
+)  # fmt: skip
 """What a table may say of a source: text columns."""
+REFUSED = "refused"
 _BATCH = 4096
 _HINT = "Give a folder of videos, a video, a .txt file with one path a line, or a .parquet table with a column path."
 
@@ -124,7 +129,7 @@ def _from_table(path: Path) -> Iterator[Source]:
         columns = table.schema_arrow.names
         if "path" not in columns:
             raise UserError(f"{path} has no column path, only {', '.join(columns)}.", hint=_HINT)
-        wanted = ["path", *(name for name in FACTS if name in columns)]
+        wanted = ["path", *(name for name in (REFUSED, *FACTS) if name in columns)]
         for batch in table.iter_batches(_BATCH, columns=wanted):
             for row in batch.to_pylist():
                 yield _from_row(path, row)
@@ -134,5 +139,5 @@ def _from_row(table: Path, row: Mapping[str, Any]) -> Source:
     name = row["path"]
     if not isinstance(name, str) or not name:
         raise UserError(f"{table} has a row whose path is {name!r}.", hint="The column path holds text.")
-    facts = {key: str(value) for key, value in row.items() if key != "path" and value not in (None, "")}
-    return Source(table.parent / name, shown(name), facts)
+    facts = {key: str(row[key]) for key in FACTS if row.get(key) not in (None, "")}
+    return Source(table.parent / name, shown(name), facts, str(row.get(REFUSED) or ""))

@@ -1,7 +1,8 @@
 """Finding clips: a folder of videos or motions, or a data set folder with a manifest.
 
 A data set folder has ``metadata.parquet`` with at least ``clip_id``, ``file_name`` and ``split`` (see
-`macebench.demo.dataset`). ``DIR:SPLIT`` names one of its splits. Its motions are the files named in the column
+`macebench.demo.dataset`). ``DIR:SPLIT`` names one of its splits. Clips that its opt-out list names
+(`macebench.optout`) are left out, whatever is asked for. Its motions are the files named in the column
 ``motion_file_name`` where there is one, else ``motions/<clip_id>`` with the suffix of a motion.
 
 A motion has no sound of its own. Its music is looked for in the music folder that was given, in the data set's
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from macebench.errors import UserError
 from macebench.motion import MOTION_SUFFIXES
+from macebench.optout import HASH_COLUMNS, ID_COLUMNS, dataset_optout
 from macebench.types import Clip
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ def load_set(
         files, name = _from_manifest(folder, split, default_split, other_than, kind)
     elif split or other_than:
         raise UserError(f"{folder} is no data set: it has no {METADATA_FILE}, so no splits.",
-                        hint="Name a folder of videos, or make a data set with `macebench demo`.")  # fmt: skip
+                        hint=f"Name a folder of {kind}s, or make a data set with `macebench demo`.")  # fmt: skip
     else:
         files, name = _from_folder(folder, _SUFFIXES[kind]), folder.name
     if not files:
@@ -130,14 +132,14 @@ def parse_spec(spec: str) -> tuple[Path, str | None]:
         head, _, split = spec.rpartition(":")
         path = Path(head)
     if not path.is_dir():
-        raise UserError(f"folder {path} does not exist.", hint="Give a folder of videos or a data set folder.")
+        raise UserError(f"folder {path} does not exist.", hint="Give a folder of clips, or a data set folder.")
     return path, split
 
 
 def _from_manifest(
     folder: Path, split: str | None, default_split: str | None, other_than: str | None, kind: Kind
 ) -> tuple[dict[str, Path], str]:
-    table = _read_manifest(folder / METADATA_FILE)
+    table = _without_opted_out(folder, _read_manifest(folder / METADATA_FILE))
     splits = sorted(set(table["split"]))
     if other_than is not None and other_than not in splits:
         raise UserError(
@@ -159,6 +161,19 @@ def _from_manifest(
         files = {str(clip_id): inside(folder, str(name)) for clip_id, name in pairs}
     label = split or (f"without {other_than}" if other_than else "all")
     return files, f"{folder.name}:{label}"
+
+
+def _without_opted_out(folder: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that the data set's opt-out list does not name."""
+    optout = dataset_optout(folder)
+    if not len(optout):
+        return table
+    import pyarrow.parquet as pq
+
+    path = folder / METADATA_FILE
+    columns = [name for name in pq.read_schema(path).names if name in {*ID_COLUMNS, *HASH_COLUMNS}]
+    named = [optout.names_row(row) for row in pq.read_table(path, columns=columns).to_pylist()]
+    return table[[not one for one in named]]
 
 
 def _motions_of(folder: Path, table: pd.DataFrame) -> dict[str, Path]:

@@ -91,11 +91,19 @@ class Source:
         music = Missing("not computed") if rules is None else self._music(clip, rules)
         return Evidence(clip, found.duration_s, found.pose, music, found.frames, found.motion)
 
-    def _reason(self, clip: Clip) -> str:
-        lasting = self.store.get(failure_ingredients(clip, self.plan))
+    def failure(self, clip: Clip) -> tuple[str, str] | None:
+        """Reason and detail of a clip that could not be read, now or in an earlier run; None for one that could."""
+        lasting = self.store.get(failure_ingredients(clip, self.plan)) if clip.sha256 else None
+        if lasting is not None:
+            return str(lasting.meta["reason"]), str(lasting.meta.get("detail", ""))
         outcome = self.extracted.clips.get(clip_key(clip))
-        given = str(lasting.meta["reason"]) if lasting else outcome.reason if outcome else None
-        return given or ("not computed" if clip.sha256 else "file not found")
+        if outcome is not None and outcome.reason:
+            return outcome.reason, outcome.detail
+        return None if clip.sha256 else ("file not found", str(clip.path))
+
+    def _reason(self, clip: Clip) -> str:
+        failed = self.failure(clip)
+        return failed[0] if failed is not None else "not computed"
 
     def _music(self, clip: Clip, rules: BeatRules) -> Beats | Missing:
         sound = sound_of(clip)

@@ -153,7 +153,8 @@ class RunResult(_Record):
 
     `reference_unscored` counts, for each protocol hash, reference clips that lack a value or a feature;
     `n_shared_clips` counts evaluated clips whose bytes are also in the reference set; `metric_versions` says which
-    version of each metric, and of each ``feature.<name>``, computed the run.
+    version of each metric, and of each ``feature.<name>``, computed the run; `training_notes` says, for each protocol
+    hash, what could not be compared with the training set.
     """
 
     schema_version: Literal[1] = 1
@@ -164,6 +165,7 @@ class RunResult(_Record):
     reference_unscored: dict[str, int] = {}
     n_shared_clips: int = 0
     metric_versions: dict[str, int] = {}
+    training_notes: dict[str, str] = {}
 
     @property
     def n_unscored(self) -> int:

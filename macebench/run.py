@@ -157,9 +157,14 @@ def evidence_of(
     prepared: Prepared, clips: Sequence[Clip], protocol: Protocol, extracted: Extracted
 ) -> Sequence[Evidence]:
     """Everything known of `clips` under `protocol`, in their order, loaded when it is asked for."""
-    source = Source(prepared.store, prepared.plan, prepared.backend, extracted)
+    source = source_of(prepared, extracted)
     rules = protocol.beats if prepared.needs_music else None
     return EvidenceSet(clips, lambda clip: source.load(clip, rules))
+
+
+def source_of(prepared: Prepared, extracted: Extracted) -> Source:
+    """Where the evidence of a run comes from."""
+    return Source(prepared.store, prepared.plan, prepared.backend, extracted)
 
 
 def score(prepared: Prepared, extracted: Extracted, progress: Progress = silent) -> list[ClipRow]:

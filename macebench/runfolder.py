@@ -42,6 +42,7 @@ from macebench.run import (
     row_models,
     score,
     silent,
+    source_of,
     transformed,
 )
 from macebench.scoring import needed
@@ -65,23 +66,23 @@ def evaluate(config: EvalConfig, progress: Progress = silent) -> RunResult:
     ensure_writable(prepared.store.root)
     extracted = watch.measure("extract", lambda: extract(prepared, progress))
     rows = watch.measure("score", lambda: score(prepared, extracted, progress))
-    result = watch.measure("write", lambda: _write(prepared, extracted, rows))
-    watch.measure("copies", lambda: write_copies(prepared, extracted, rows))
+    (config.out / RESULT_FILE).unlink(missing_ok=True)
+    notes = watch.measure("copies", lambda: write_copies(prepared, extracted, rows))
+    result = watch.measure("write", lambda: _write(prepared, extracted, rows, notes))
     timing = {
         "seconds": watch.phases,
         "clips": {key[1]: outcome.seconds for key, outcome in extracted.clips.items()},
-        "failures": {
-            key[0]: f"{outcome.reason}: {outcome.detail}" for key, outcome in extracted.clips.items() if outcome.reason
-        },
+        "failures": _failures(prepared, extracted),
         "workers": config.workers,
     }
     write_text(config.out / TIMING_FILE, json.dumps(timing, indent=1, sort_keys=True))
     return result
 
 
-def _write(prepared: Prepared, extracted: Extracted, rows: Sequence[ClipRow]) -> RunResult:
+def _write(
+    prepared: Prepared, extracted: Extracted, rows: Sequence[ClipRow], training_notes: dict[str, str]
+) -> RunResult:
     out = prepared.config.out
-    (out / RESULT_FILE).unlink(missing_ok=True)
     clips_sha256 = write_clips(out / CLIPS_FILE, rows)
     table = read_clips(out / CLIPS_FILE)
     entries = [
@@ -97,11 +98,19 @@ def _write(prepared: Prepared, extracted: Extracted, rows: Sequence[ClipRow]) ->
         reference_unscored={p.hash: _n_incomplete(table, p, "reference") for p in prepared.protocols},
         n_shared_clips=n_shared(prepared),
         metric_versions=_versions(prepared),
+        training_notes=training_notes,
     )
     _write_poses(prepared)
     _write_curves(prepared, extracted)
     write_text(out / RESULT_FILE, result.model_dump_json(indent=1) + "\n")
     return result
+
+
+def _failures(prepared: Prepared, extracted: Extracted) -> dict[str, str]:
+    """Clip id -> reason and detail, of every clip that could not be read."""
+    source = source_of(prepared, extracted)
+    found = ((clip.clip_id, source.failure(clip)) for clip in prepared.clips)
+    return {clip_id: ": ".join(filter(None, failed)) for clip_id, failed in found if failed is not None}
 
 
 def _versions(prepared: Prepared) -> dict[str, int]:

@@ -62,7 +62,6 @@ class PersonConfig:
         drawn_dark: Dark share of a drawn skeleton's picture, at least.
         drawn_vivid: Vivid share of its lit pixels, at least.
         drawn_hues: Its number of hues, at least.
-        drawn_thin: Thin share of its lit pixels, at least.
     """
 
     counter: str = AUTO
@@ -75,10 +74,9 @@ class PersonConfig:
     min_body_share: float = 0.7
     min_height_share: float = 0.0
     max_drawn_share: float = 0.5
-    drawn_dark: float = 0.8
-    drawn_vivid: float = 0.5
-    drawn_hues: int = 5
-    drawn_thin: float = 0.8
+    drawn_dark: float = 0.7
+    drawn_vivid: float = 0.6
+    drawn_hues: int = 6
 
     def __post_init__(self) -> None:
         if not 0.0 < self.rate_hz <= 240.0:
@@ -90,7 +88,7 @@ class PersonConfig:
 
 _SHARES = (
     "min_score", "min_area", "keypoint_min", "min_person_share", "max_several_share", "min_body_share",
-    "min_height_share", "max_drawn_share", "drawn_dark", "drawn_vivid", "drawn_thin",
+    "min_height_share", "max_drawn_share", "drawn_dark", "drawn_vivid",
 )  # fmt: skip
 
 
@@ -173,8 +171,9 @@ def is_drawing(seen: Timeline, config: PersonConfig) -> NDArray[np.bool_]:
     """(S,) samples that look like a drawn skeleton on black; a missing number never does."""
     values = seen.values
     return np.asarray(
-        (values["dark"] >= config.drawn_dark) & (values["vivid"] >= config.drawn_vivid)
-        & (values["hues"] >= config.drawn_hues) & (values["thin"] >= config.drawn_thin),
+        (values["dark"] >= config.drawn_dark)
+        & (values["vivid"] >= config.drawn_vivid)
+        & (values["hues"] >= config.drawn_hues),
         bool,
     )  # fmt: skip
 

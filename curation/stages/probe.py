@@ -11,6 +11,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -58,7 +59,7 @@ class Probe:
     """Drops what cannot become a clip: too short, too small, without sound, silent, opted out."""
 
     name = "probe"
-    limits = {  # noqa: RUF012 - a constant
+    limits: ClassVar[dict[str, str]] = {
         "duration_s": "min_duration_s", "side": "min_side", "has_audio": "needs_audio", "level_db": "min_level_db",
     }  # fmt: skip
 
@@ -85,12 +86,12 @@ class Probe:
 
 
 def opted_out(source_id: str, config: ProbeConfig) -> bool:
-    """Whether the list of the config names this source."""
+    """Whether the list of the config names this source by its hash."""
     if config.optout is None:
         return False
     from macebench.curation.optout import load_optout
 
-    return source_id in load_optout(Path(config.optout))
+    return load_optout(Path(config.optout)).blocked(source_sha256=source_id, ids=(source_id,))
 
 
 def measure(decoder: Decoder, path: Path) -> tuple[VideoInfo, Timeline]:

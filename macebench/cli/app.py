@@ -10,6 +10,7 @@ import macebench
 from macebench.cli import (
     compare,
     convert,
+    curate,
     demo,
     doctor,
     evaluate,
@@ -60,6 +61,7 @@ app.command("convert")(convert.convert)
 app.command("ls")(listing.ls)
 app.command("selftest")(selftest.selftest)
 app.command("doctor")(doctor.doctor)
+app.add_typer(curate.app, name="curate")
 app.add_typer(leaderboard.app, name="leaderboard")
 app.add_typer(protocol.app, name="protocol")
 app.add_typer(weights.app, name="weights")

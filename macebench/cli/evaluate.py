@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,12 +15,13 @@ from macebench.errors import EXIT_OK, EXIT_UNSCORED, UserError
 
 if TYPE_CHECKING:
     from macebench.prepare import EvalConfig
-    from macebench.results import RunResult
+    from macebench.results import RunResult, ScoreRecord
 
 MOTION_CALIBRATIONS = (
     "random-music", "time-shifted", "frozen", "jitter", "half-speed", "mirrored", "two-second-loop", "foot-skate",
 )  # fmt: skip
 ALL_CALIBRATIONS = (*MOTION_CALIBRATIONS, "identity-swap")
+SHOWN_FAILURES = 5
 DEFAULT_PROTOCOL = {"video": "ma2d-fixed/1", "motion": "motion3d-fixed/1"}
 
 
@@ -181,10 +184,11 @@ def run_and_show(config: EvalConfig, *, report: bool = True) -> int:
         write_report(config.out)
     show_tables(summary_tables(result))
     _show_reasons(result, config)
+    _show_failures(config.out)
     say(f"run folder  {config.out}")
     if report:
         say(f"report      {config.out / 'report.html'}")
-    lost = unscored(result, config.model) + sum(result.reference_unscored.values())
+    lost = unscored(result, config.model) + sum(result.reference_unscored.values()) + len(result.training_notes)
     return EXIT_UNSCORED if lost else EXIT_OK
 
 
@@ -195,19 +199,37 @@ def unscored(result: RunResult, model: str) -> int:
 
 
 def _show_reasons(result: RunResult, config: EvalConfig) -> None:
-    found: dict[str, list[str]] = {}
-    for entry in result.entries:
-        if entry.model.name != config.model:
-            continue
-        for score in entry.scores:
-            for reason, count in score.reasons.items():
-                found.setdefault(f"not scored: {count} x {reason}", []).append(score.name)
-            for note, count in score.notes.items():
-                found.setdefault(f"note: {count} x {note}", []).append(score.name)
-    for protocol_hash, count in result.reference_unscored.items():
+    names = {digest: f"{item['name']}/{item['version']}" for digest, item in result.protocols.items()}
+    for digest, count in result.reference_unscored.items():
         if count:
-            say(f"  reference: {count} clips lack a value under {protocol_hash}; they are left out of it")
+            say(f"  reference: {count} clips lack at least one value under {names[digest]}; that value leaves them out")
+    for digest, note in result.training_notes.items():
+        say(f"  training: copies under {names[digest]}: {note}")
     if result.n_shared_clips:
         say(f"  note: {result.n_shared_clips} evaluated clips are also in the reference set")
-    for text, columns in sorted(found.items()):
+    own = [entry.scores for entry in result.entries if entry.model.name == config.model]
+    for text, columns in sorted(_texts([score for scores in own for score in scores]).items()):
         say(f"  {text}  ({', '.join(dict.fromkeys(columns))})")
+
+
+def _texts(scores: Sequence[ScoreRecord]) -> dict[str, list[str]]:
+    """Reasons and notes with the columns that they belong to; what holds for all clips has no count."""
+    found: dict[str, list[str]] = {}
+    for score in scores:
+        for reason, count in score.reasons.items():
+            found.setdefault(f"not scored: {count} x {reason}", []).append(score.name)
+        for note, count in score.notes.items():
+            counted = note if count == score.n else f"{count} x {note}"
+            found.setdefault(f"note: {counted}", []).append(score.name)
+    return found
+
+
+def _show_failures(out: Path) -> None:
+    """The files that could not be read, with what the reader said; the first few of many."""
+    from macebench.results import TIMING_FILE
+
+    failures: dict[str, str] = json.loads((out / TIMING_FILE).read_text("utf-8"))["failures"]
+    for clip_id, text in list(failures.items())[:SHOWN_FAILURES]:
+        say(f"  cannot be read: {clip_id}: {text}")
+    if len(failures) > SHOWN_FAILURES:
+        say(f"  cannot be read: {len(failures) - SHOWN_FAILURES} more, see {out / TIMING_FILE}")

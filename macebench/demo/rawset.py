@@ -15,12 +15,14 @@ same bytes.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from macebench.demo.rawset_files import TEMPORARY
 from macebench.demo.rawset_kept import KEPT, Recipe, small_cuts, small_fade
 from macebench.demo.rawset_rejected import (
     OPTOUT_FILE,
@@ -170,12 +172,18 @@ def _finished(out: Path, name: str) -> tuple[SourceTruth, ...] | None:
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
-    """Mark the folder as a raw set of these settings. Raises `UserError` when it is something else."""
+    """Mark the folder as a raw set of these settings, and sweep out what a killed build left.
+
+    Raises:
+        UserError: it is something else.
+    """
     from macebench.store import write_text
 
     text = json.dumps({"raw set": VERSION, **settings}, sort_keys=True)
     stamp = out / _STAMP
     if stamp.is_file() and stamp.read_text("utf-8").strip() == text:
+        for left in (out / SOURCES).rglob(f"{TEMPORARY}*"):
+            shutil.rmtree(left)
         return
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} is not empty and no raw set of these settings.", hint="Choose another folder.")

@@ -24,6 +24,8 @@ from macebench.media import write_wav
 _EXACT = ("-fflags", "+bitexact", "-map_metadata", "-1")
 _WORDS = ("-hide_banner", "-loglevel", "error", "-nostdin", "-y")
 _WAIT_S = 300.0
+TEMPORARY = ".encode."
+"""Names of folders of unfinished files begin with it."""
 COMMENT = "synthetic: rendered by macebench demo"
 
 
@@ -67,7 +69,7 @@ def encode(
     """
     container = container or Container()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".encode.") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=TEMPORARY) as folder:
         sound_file = None
         if sound is not None:
             sound_file = write_wav(Path(folder) / "sound.wav", *sound)
@@ -152,7 +154,7 @@ def disguised_avi(path: Path) -> Path:
 
 def sound_only(path: Path, sound: NDArray[np.float32], rate: int) -> Path:
     """An MP4 file without pictures."""
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".sound.") as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=TEMPORARY) as folder:
         wav = write_wav(Path(folder) / "sound.wav", sound, rate)
         ffmpeg(["-i", str(wav), "-c:a", "aac", "-flags:a", "+bitexact", *_EXACT, str(path)])
     return path

@@ -271,8 +271,14 @@ def _hum() -> NDArray[np.float32]:
 
 def duplicate(out: Path, original: SourceTruth) -> SourceTruth:
     """The same bytes under another name, later in the order of names."""
+    from macebench.media import file_sha256
+    from macebench.store import atomic_write
+
     name = "zz_copy_of_" + original.file_name
-    shutil.copyfile(out / SOURCES / original.file_name, out / SOURCES / name)
+    path = out / SOURCES / name
+    if not path.is_file() or file_sha256(path) != original.sha256:
+        with atomic_write(path) as temporary:
+            shutil.copyfile(out / SOURCES / original.file_name, temporary)
     known = replace(original, file_name=name, kind="duplicate", usable_spans=(), dropped=())
     return replace(known, expect="reject", stage="probe", reason="duplicate")
 

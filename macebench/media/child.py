@@ -82,7 +82,7 @@ class _Answers:
         self._handlers = {
             "probe": lambda ring, path, limits: {"info": pictures.probe(path, limits)},
             "frames": lambda ring, path, limits, **how: pictures.stream_frames(path, limits, ring, **how),
-            "audio": lambda ring, path, limits: soundtrack.stream_sound(path, limits, ring),
+            "audio": lambda ring, path, limits, **how: soundtrack.stream_sound(path, limits, ring, **how),
         }
         self._send("ready")
 

@@ -23,6 +23,7 @@ Decoding uses one thread, so that equal files give equal pixels and many workers
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import stat
 import time
@@ -102,9 +103,16 @@ class Decoder:
         return VideoInfo(**call.receive()["info"])
 
     def frames(
-        self, path: str | Path, *, batch: int = 16, max_fps: float | None = None, max_side: int | None = None
+        self,
+        path: str | Path,
+        *,
+        batch: int = 16,
+        max_fps: float | None = None,
+        max_side: int | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
     ) -> Iterator[FrameBatch]:
-        """All pictures of a video, in batches of at most `batch` (fewer where a batch would pass 128 MiB).
+        """The pictures of a video, in batches of at most `batch` (fewer where a batch would pass 128 MiB).
 
         The decoder works ahead by two batches and then waits; memory does not grow with the length.
         Leaving the loop early is fine. A later call on this decoder ends this one.
@@ -117,14 +125,20 @@ class Decoder:
             max_side: Pixels of the longer side of a delivered picture at most. A larger picture is made smaller
                 in the decoder, keeping its shape, in the same step as the conversion to RGB (swscale's area
                 filter); a smaller one stays as it is. Timestamps are the same with any value.
+            start_s: Only pictures from this time on, in seconds after the file's first picture; decoding begins at
+                the key picture before it, so that a span of a long file is cheap.
+            end_s: Only pictures before this time. What follows is not looked at, so a file that is damaged behind
+                it is read without an error.
 
         Raises:
             MediaError: see the module; good pictures come first.
-            ValueError: `batch`, `max_fps` or `max_side` is not above 0.
+            ValueError: `batch`, `max_fps` or `max_side` is not above 0, or the span is none.
         """
         if batch < 1 or (max_fps is not None and not max_fps > 0) or (max_side is not None and max_side < 1):
             raise ValueError(f"batch {batch}, max_fps {max_fps} and max_side {max_side} must be above 0")
-        return self._frames(path, batch=batch, max_fps=max_fps, max_side=max_side)
+        _check_span(start_s, end_s)
+        span = {"start_s": start_s, "end_s": end_s}
+        return self._frames(path, batch=batch, max_fps=max_fps, max_side=max_side, **span)
 
     def _frames(self, path: str | Path, **how: Any) -> Iterator[FrameBatch]:
         self._counts = None
@@ -142,23 +156,54 @@ class Decoder:
         finally:
             call.leave()
 
-    def audio(self, path: str | Path, sample_rate: int) -> Sound:
-        """The sound of a video or sound file, mono, at `sample_rate`.
+    def audio(
+        self,
+        path: str | Path,
+        sample_rate: int,
+        *,
+        channels: int = 1,
+        start_s: float | None = None,
+        end_s: float | None = None,
+    ) -> Sound:
+        """The sound of a video or sound file at `sample_rate`.
 
         Resampled by soxr in high quality, which is what librosa.load does by default. Silence comes back as it
         is. The first sound stream is taken.
 
+        Args:
+            path: The file.
+            sample_rate: Samples a second.
+            channels: 1 for the mean of all channels; 2 keeps the channels of a stereo stream, any other is mono.
+            start_s: Only samples from this time on, in seconds after the file's first picture; decoding begins
+                shortly before it. The first sample is the one nearest to it (the first of all if that is later).
+            end_s: Only samples before this time.
+
         Raises:
-            MediaError: ``no sound``, or see the module.
-            ValueError: `sample_rate` is not above 0.
+            MediaError: ``no sound`` (also when there is none in the span), or see the module.
+            ValueError: `sample_rate` is not above 0, `channels` is not 1 or 2, or the span is none.
         """
-        if sample_rate <= 0:
-            raise ValueError(f"sample_rate is {sample_rate}, must be above 0")
-        parts = list(self.sound_parts(path))
-        rate, start_s = parts[0].sample_rate, parts[0].start_s
-        samples = np.concatenate([part.samples for part in parts])
+        if sample_rate <= 0 or channels not in (1, 2):
+            raise ValueError(f"sample_rate {sample_rate} must be above 0, channels {channels} 1 or 2")
+        _check_span(start_s, end_s)
+        call = self._begin("audio", path, channels=channels, start_s=start_s, end_s=end_s)
+        parts: list[Any] = []
+        rate, first_s, found = 0, 0.0, 1
+        try:
+            message = call.receive()
+            while message["kind"] != "end":
+                if message["kind"] == "head":
+                    rate, first_s, found = message["sample_rate"], message["start_s"], message["channels"]
+                else:
+                    parts.append(call.take_samples(message))
+                message = call.receive()
+        finally:
+            call.leave()
+        if not parts:
+            raise MediaError("no sound")
+        samples = np.concatenate(parts)
         parts.clear()
-        return Sound(_resample(samples, rate, sample_rate), sample_rate, start_s)
+        samples = samples.reshape(-1, 2) if found == 2 else samples
+        return _within(Sound(_resample(samples, rate, sample_rate), sample_rate, first_s), start_s, end_s)
 
     def sound_parts(self, path: str | Path) -> Iterator[Sound]:
         """The sound of a file in consecutive pieces, mono, at its own rate; memory does not grow with the length.
@@ -168,7 +213,7 @@ class Decoder:
         Raises:
             MediaError: ``no sound``, or see the module; good pieces come first.
         """
-        call = self._begin("audio", path)
+        call = self._begin("audio", path, channels=1, start_s=None, end_s=None)
         rate, start_s, count = 0, 0.0, 0
         try:
             message = call.receive()
@@ -329,4 +374,22 @@ def _resample(samples: Any, rate: int, target: int) -> Any:
 
     wanted = -(-len(samples) * target // rate)
     result = soxr.resample(samples, rate, target, quality="HQ")[:wanted]
-    return np.pad(result, (0, wanted - len(result)))
+    return np.pad(result, [(0, wanted - len(result)), *[(0, 0)] * (samples.ndim - 1)])
+
+
+def _within(sound: Sound, start_s: float | None, end_s: float | None) -> Sound:
+    """The part of a sound that lies in a span. Raises `MediaError` when there is none."""
+    if start_s is None and end_s is None:
+        return sound
+    rate, count = sound.sample_rate, len(sound.samples)
+    low = 0 if start_s is None else min(max(round((start_s - sound.start_s) * rate), 0), count)
+    high = count if end_s is None else min(max(round((end_s - sound.start_s) * rate), low), count)
+    if low == high:
+        raise MediaError("no sound", "none in the span")
+    return Sound(sound.samples[low:high], rate, sound.start_s + low / rate)
+
+
+def _check_span(start_s: float | None, end_s: float | None) -> None:
+    low, high = start_s or 0.0, math.inf if end_s is None else end_s
+    if not (math.isfinite(low) and high > low):
+        raise ValueError(f"there is no span from {start_s} to {end_s} seconds")

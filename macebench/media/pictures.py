@@ -16,6 +16,10 @@ nothing changes.
 A picture whose size differs from that of the first one is scaled to it. Timestamps are the presentation
 timestamps minus that of the first picture; a picture that is not later than the one before is dropped and
 counted. With `max_fps`, a picture is kept when it is at least 0.9 / max_fps later than the last kept one.
+
+With `start_s`, decoding begins at the key picture before it. Whether it does is checked: when the first key picture
+that comes out is later than `start_s`, the file's index is no help, and decoding begins earlier, at last at the begin
+of the file. So the same pictures come out as without `start_s`.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from av.video.reformatter import VideoReformatter
 from macebench.errors import MediaError
 from macebench.media.ring import Ring
 from macebench.media.source import (
+    TRUNCATED,
     Track,
     check_length,
     check_size,
@@ -48,6 +53,8 @@ _REORDERING = 16
 _BICUBIC = 4
 _AREA_FULL_COLOUR = 0x20 | 0x2000
 _EVEN_S = 0.0025
+_STEPS_BACK_S = (0.0, 2.0, 15.0, 90.0)
+_SAME_S = 1e-6
 
 
 class Geometry:
@@ -119,11 +126,35 @@ class Video:
 
     def timed(self) -> Iterator[tuple[float, Any]]:
         """Seconds after the first picture, and the frame; within the limits, in the order of the codec."""
+        return self._timed(None)
+
+    def timed_from(self, start_s: float, origin_s: float) -> Iterator[tuple[float, Any]]:
+        """As `timed`, but only from the key picture before `start_s` on; earlier when that is not known.
+
+        Args:
+            start_s: Seconds after the first picture.
+            origin_s: The first picture's time on the file's clock.
+        """
+        for back in _STEPS_BACK_S:
+            if start_s - back <= 0 or not self.track.seek(origin_s + start_s - back):
+                break
+            pictures = self._timed(origin_s)
+            first = next(((seconds, frame) for seconds, frame in pictures if frame.key_frame), None)
+            if first is not None and first[1].pts is not None and first[0] <= start_s + _SAME_S:
+                yield first
+                yield from pictures
+                return
+        if not self.track.seek(min(origin_s, 0.0)):
+            raise MediaError(TRUNCATED, "its begin cannot be found again")
+        yield from self._timed(origin_s)
+
+    def _timed(self, origin_s: float | None) -> Iterator[tuple[float, Any]]:
         first, ticks = None, None
         for count, frame in enumerate(self.track.frames(), 1):
-            ticks = ticks_of(frame, self.stream, ticks)
-            first = ticks if first is None else first
             base = frame.time_base or self.stream.time_base
+            ticks = ticks_of(frame, self.stream, ticks)
+            if first is None:
+                first = ticks if origin_s is None else round(origin_s * base.denominator / base.numerator)
             seconds = (ticks - first) * base.numerator / base.denominator
             check_length(seconds, self.limits)
             if count > self.limits.max_frames:
@@ -142,26 +173,39 @@ def ticks_of(frame: Any, stream: Any, before: int | None) -> int:
 
 
 def stream_frames(
-    path: str, limits: Limits, ring: Ring, batch: int, max_fps: float | None, max_side: int | None = None
+    path: str,
+    limits: Limits,
+    ring: Ring,
+    batch: int,
+    max_fps: float | None,
+    max_side: int | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
 ) -> dict[str, int]:
-    """Send all pictures of a file through `ring`; the counts come back.
+    """Send the pictures of a file through `ring`; the counts come back.
 
     Raises:
         MediaError: see `macebench.media.decoder`.
     """
     counts = {"decoded": 0, "delivered": 0, "out_of_order": 0, "thinned": 0}
     distance = 0.0 if max_fps is None else 0.9 / max_fps
+    low, high = -math.inf if start_s is None else start_s - _SAME_S, math.inf if end_s is None else end_s - _SAME_S
     with open_file(path) as container:
         video = Video(container, limits)
         out = _Batches(ring, batch, max_side)
         last, kept = -math.inf, -math.inf
+        pictures = video.timed() if start_s is None or start_s <= 0 else _from(video, start_s, out)
         try:
-            for seconds, frame in video.timed():
+            for seconds, frame in pictures:
                 counts["decoded"] += 1
                 if seconds <= last:
                     counts["out_of_order"] += 1
                     continue
                 last = seconds
+                if seconds >= high:
+                    return counts
+                if seconds < low:
+                    continue
                 if seconds - kept < distance:
                     counts["thinned"] += 1
                     continue
@@ -174,11 +218,20 @@ def stream_frames(
     return counts
 
 
+def _from(video: Video, start_s: float, out: _Batches) -> Iterator[tuple[float, Any]]:
+    """Pictures from about `start_s` on; what they look like is decided by the first one of the file."""
+    for frame in video.track.frames():
+        out.start(Geometry(frame, video.stream.sample_aspect_ratio, video.limits, out.max_side))
+        base = frame.time_base or video.stream.time_base
+        return video.timed_from(start_s, float(ticks_of(frame, video.stream, None) * base))
+    return iter(())
+
+
 class _Batches:
     """Fills slots of the ring with pictures."""
 
     def __init__(self, ring: Ring, batch: int, max_side: int | None) -> None:
-        self._ring, self._batch, self._max_side = ring, batch, max_side
+        self._ring, self._batch, self.max_side = ring, batch, max_side
         self._geometry: Geometry | None = None
         self._slot: int | None = None
         self._times: list[float] = []
@@ -186,7 +239,7 @@ class _Batches:
 
     def add(self, seconds: float, frame: Any, video: Video) -> None:
         if self._geometry is None:
-            self._start(Geometry(frame, video.stream.sample_aspect_ratio, video.limits, self._max_side))
+            self.start(Geometry(frame, video.stream.sample_aspect_ratio, video.limits, self.max_side))
         if self._slot is None:
             self._slot = self._ring.acquire()
             self._pictures = self._ring.view(self._slot).reshape(self._shape)
@@ -196,7 +249,8 @@ class _Batches:
         if len(self._times) == self._batch:
             self.flush()
 
-    def _start(self, geometry: Geometry) -> None:
+    def start(self, geometry: Geometry) -> None:
+        """Make room for pictures of this geometry."""
         self._geometry = geometry
         picture = geometry.width * geometry.height * 3
         self._batch = max(1, min(self._batch, MAX_SLOT_BYTES // picture))

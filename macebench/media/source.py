@@ -141,6 +141,20 @@ class Track:
                 break
         yield from self.decode(None)
 
+    def seek(self, seconds: float) -> bool:
+        """Go to the last place before `seconds` on the file's clock where decoding can begin; False when it cannot.
+
+        What was damaged before is forgotten: frames that came out of the codec in between do not count.
+        """
+        try:
+            self.container.seek(round(seconds * av.time_base), backward=True, any_frame=False)
+        except av.error.FFmpegError as error:
+            if error.errno == errno.ENOMEM:
+                raise MemoryError(str(error)) from error
+            return False
+        self.good, self.damage, self._suspicion = 0, "", ""
+        return True
+
     def decode(self, packet: Any) -> Iterator[Any]:
         """Frames that this packet completes; None drains the codec."""
         if packet is not None and packet.is_corrupt:

@@ -103,7 +103,7 @@ class Sound:
     """The sound of a file.
 
     Attributes:
-        samples: (N,) mono, mean of the channels, full scale is 1.
+        samples: (N,) mono, mean of the channels, full scale is 1; (N, 2) where stereo was wanted and is there.
         sample_rate: Samples a second.
         start_s: Time of the first sample in seconds after the clip's first picture; 0 for a sound file.
     """

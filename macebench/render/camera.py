@@ -95,15 +95,22 @@ def fit_points(
     fill: float = 0.95,
     fov_deg: float = 28.0,
     elevation_m: float = 1.25,
+    aim: FloatArray | None = None,
 ) -> Camera:
-    """The nearest camera on +z that has every point in its picture, aimed at the middle of their box.
+    """The nearest camera on +z that has every point in its picture.
 
     Args:
-        cloud: (N, 3) points in metres; `radius_m` is the radius of the ball around each that must be seen too.
-        width, height, fill, fov_deg, elevation_m: As in `fit_camera`.
+        cloud: (N, 3) points in metres.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
+        radius_m: Radius of the ball around each point that must be seen too.
+        fill: Share of the picture that the points may use, in (0, 1].
+        fov_deg: Vertical field of view in degrees.
+        elevation_m: Height of the camera above the floor.
+        aim: (3,) point in the middle of the picture; the middle of the points' box when None.
     """
     low, high = cloud.min(axis=0), cloud.max(axis=0)
-    middle = 0.5 * (low + high)
+    middle = 0.5 * (low + high) if aim is None else aim
     near, far = 0.5, 60.0
     for _ in range(32):
         distance = 0.5 * (near + far)

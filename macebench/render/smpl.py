@@ -184,7 +184,7 @@ def _problem(arrays: dict[str, Array], n_joints: int) -> str:
         if not np.isfinite(arrays[name]).all():
             return f"{name} has values that are no numbers"
     parents, faces = arrays["kintree_table"][0, 1:], arrays["f"]
-    if not (0 <= parents).all() or not (parents < np.arange(1, n_joints)).all():
+    if not (parents >= 0).all() or not (parents < np.arange(1, n_joints)).all():
         return "a joint stands before its parent"
     if faces.min(initial=0) < 0 or faces.max(initial=-1) >= v:
         return "a face has a vertex that does not exist"
@@ -225,6 +225,7 @@ def _dressed(vertices: FloatArray, weights: FloatArray, faces: Array) -> NDArray
     head = weights.argmax(axis=1) == 15
     if head.any():
         low, high = vertices[head].min(axis=0), vertices[head].max(axis=0)
-        hairy = head * hair_share((vertices - 0.5 * (low + high)) / np.maximum(high - low, 1e-9))
+        hairy = np.zeros(len(vertices))
+        hairy[head] = hair_share((vertices[head] - 0.5 * (low + high)) / np.maximum(high - low, 1e-9))
         materials = np.where(hairy[faces].mean(axis=1) > 0.5, Material.HAIR, materials)
     return np.asarray(materials, dtype=np.int32)

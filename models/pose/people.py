@@ -17,16 +17,16 @@ looks are left out as soon as two people are known: this counter tells none, one
 Measured (share of pictures in which two people were found; the second one is cut out of a real video and pasted
 beside the first, in a square picture):
 
-========================================================  ==================
-second person                                             found
-========================================================  ==================
-beside, 0.2 picture widths away, half hidden or free      1.00
-beside, 0.15 widths away (the arms overlap)               0.83
-behind, 0.1 widths away or less                           0.00, most have no person then: the poses blur
-smaller: 39 %, 29 %, 24 %, 19 % of the picture's height   1.00
-smaller: 16 % of the height (1.2 % of the area)           0.22
-smaller: 12 % of the height                               0.00
-========================================================  ==================
+======================================================  =====================================================
+second person                                           share of pictures with two
+======================================================  =====================================================
+beside, 0.3 to 0.15 picture widths away (arms overlap)  1.00
+behind, 0.1 widths away or less (trunks overlap)        0.00; the poses blur, and up to 0.72 have no person at all
+smaller: 38 %, 29 %, 24 %, 19 % of the picture's        1.00
+height
+smaller: 16 % of the height (1.2 % of the area)         0.22
+smaller: 12 % of the height                             0.00
+======================================================  =====================================================
 
 Rendered dancers: two side by side 15 of 15 pictures, somebody who stands behind 10 of 10 once wholly in the picture;
 one dancer alone 200 of 200 pictures, never two. So it cannot see who is smaller than about a fifth of the picture's

@@ -167,3 +167,45 @@ def test_pickles_are_refused_with_the_command_that_helps(tmp_path):
     (folder / "a.pkl").write_bytes(b"\x80\x04N.")
     done = run("--motions", folder, "--reference", folder, "--out", tmp_path / "run", status=2)
     assert "macebench convert" in done.stderr
+
+
+def test_what_a_training_set_cannot_say_is_said(tmp_path, dances, dance):
+    """Copies of one dance say nothing of what is usual; a training file that cannot be read is counted."""
+    from macebench.motion import write_motion
+
+    mine, same = dances(tmp_path / "mine", 3), tmp_path / "same"
+    same.mkdir()
+    for k in range(4):
+        write_motion(same / f"d{k}.npz", dance(1))
+    arguments = ("--motions", mine, "--reference", mine, "--out", tmp_path / "run", "--no-report")
+    done = run(*arguments, "--training", same, status=3)
+    assert "training: copies under" in done.stdout
+    assert len(json.loads((tmp_path / "run" / "result.json").read_text())["training_notes"]) == 1
+    training = dances(tmp_path / "training", 6, first=4)
+    (training / "broken.npz").write_bytes(b"PK\x03\x04 not really")
+    done = run(*arguments, "--training", training, status=3)
+    assert "1 of 7 training clips have no features" in done.stdout
+    assert "cannot be read: broken: not a motion file" in done.stdout
+
+
+def test_a_copy_that_is_cut_meets_the_same_cut_of_the_training_clip(tmp_path, dances, dance):
+    """Bailando's protocol cuts generated dances to 20 s and leaves its reference whole; a copy is found."""
+    from macebench.motion import write_motion
+
+    training = dances(tmp_path / "training", 5, first=1)
+    write_motion(training / "long.npz", dance(7, seconds=30.0))
+    mine = dances(tmp_path / "mine", 2, first=20)
+    write_motion(mine / "copy.npz", dance(7, seconds=30.0))
+    arguments = ("--motions", mine, "--reference", training, "--training", training, "--out", tmp_path / "run")
+    run(*arguments, "--protocol", "aist-bailando/1", "--no-report", status=3)
+    table = pd.read_parquet(tmp_path / "run" / "contamination.parquet").set_index("clip_id")
+    assert table.loc["copy", "nearest_clip_id"] == "long"
+    assert bool(table.loc["copy", "exact"])
+
+
+def test_a_file_that_cannot_be_read_is_named_every_time(tmp_path, dances):
+    folder = dances(tmp_path / "a", 2)
+    np.save(folder / "odd.npy", np.zeros((50, 7)))
+    for _ in range(2):
+        done = run("--motions", folder, "--reference", folder, "--out", tmp_path / "run", "--no-report", status=3)
+        assert "cannot be read: odd: wrong shape: (50, 7), expected T x 315" in done.stdout

@@ -328,7 +328,18 @@ def test_hostile_files_give_their_reasons(decoder, bench):
         assert (source.stage, caught.value.reason) == ("probe", source.reason), source.file_name
 
 
-@pytest.mark.parametrize("name", ["skeleton", "abstract_shapes", "variable_rate", "rotated_90", "odd_size"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "skeleton",
+        "abstract_shapes",
+        pytest.param("variable_rate", marks=pytest.mark.slow),
+        pytest.param("rotated_90", marks=pytest.mark.slow),
+        pytest.param("odd_size", marks=pytest.mark.slow),
+        pytest.param("wide_pixels", marks=pytest.mark.slow),
+        pytest.param("moving_camera", marks=pytest.mark.slow),
+    ],
+)
 def test_the_same_bytes_again(tmp_path, name):
     made = []
     for number in range(2):
@@ -485,6 +496,9 @@ def test_an_interrupted_build_goes_on_and_a_damaged_file_is_made_again(tmp_path,
     assert calls == ["cheap", "broken off"]
     before = bytes_below(tmp_path)
     (tmp_path / SOURCES / "hard_cuts.mp4").write_bytes(b"damaged")
+    left = tmp_path / SOURCES / ".encode.killed" / "straight.mp4"
+    left.parent.mkdir()
+    left.write_bytes(b"half a file")
     assert build_raw_set(tmp_path, small=True, size=64) == truth
     assert calls == ["cheap", "broken off", "cheap"]
     assert bytes_below(tmp_path) == before

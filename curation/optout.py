@@ -1,0 +1,243 @@
+"""Taking clips that are on the opt-out list (`macebench.optout`) out of a data set.
+
+`apply_optout` puts a list into the data set's ``optout.txt``, removes files, then rewrites the tables. The list is
+written first and ``metadata.parquet`` last: a run that is killed in between is finished by the next one, and until then
+the loader already leaves the clips out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from macebench.clips import METADATA_FILE, inside
+from macebench.errors import UserError
+from macebench.optout import HASH_COLUMNS, ID_COLUMNS, OPTOUT_FILE, OptOut, dataset_optout, load_optout, salted
+from macebench.store import atomic_write, write_text
+
+LEDGER_FILE = "ledger.parquet"
+STAGE, REASON = "optout", "opted out"
+_FILE_COLUMNS = ("file_name", "motion_file_name")
+_SIDE_FOLDERS = ("motions", "music")
+_PAGES = ("summary.html", "audit.html", "audit.png")
+
+__all__ = [
+    "OPTOUT_FILE", "OptOut", "OptOutResult", "apply_optout", "dataset_hash", "dataset_optout", "find_optout",
+    "load_optout", "salted",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OptOutResult:
+    """What a list means for a data set.
+
+    Attributes:
+        clips: Ids of the clips that are hit, sorted.
+        removed_files: Files removed; 0 when the list was not applied.
+        kept_clips: Clips that stay.
+    """
+
+    clips: tuple[str, ...]
+    removed_files: int
+    kept_clips: int
+
+
+def find_optout(dataset: Path, optout: OptOut) -> list[dict[str, Any]]:
+    """Rows of ``metadata.parquet`` that are hit.
+
+    Raises:
+        UserError: it is no data set.
+    """
+    return [row for row in _rows(Path(dataset)) if optout.names_row(row)]
+
+
+def apply_optout(dataset: Path, listing: Path, *, apply: bool = True) -> OptOutResult:
+    """Take what a list names out of a data set: files, rows, thumbnails and what curation kept of it.
+
+    The ledger gets a row "opted out" for each clip, without name, place or picture. Pages with pictures of the data set
+    are removed; ``macebench curate`` and ``macebench data audit`` write them again.
+
+    Args:
+        dataset: Folder with ``metadata.parquet``.
+        listing: The list.
+        apply: False only looks.
+
+    Raises:
+        UserError: wrong list, no data set, a path in it leaves the folder, or the disk is full.
+    """
+    folder, new = Path(dataset), load_optout(listing)
+    old = dataset_optout(folder)
+    rows = _rows(folder)
+    hit = [row for row in rows if new.names_row(row) or old.names_row(row)]
+    names = tuple(sorted(str(row["clip_id"]) for row in hit))
+    if not apply:
+        return OptOutResult(names, 0, len(rows) - len(hit))
+    files = [path for row in hit for path in _files_of(folder, row)]
+    _write_list(folder, listing, old, new)
+    sources = _gone_sources(rows, hit, new, old)
+    removed = sum(_remove(path) for path in [*files, *_curation_files(folder, sources)])
+    _rewrite_ledger(folder, hit, sources)
+    if hit:
+        removed += sum(_remove(folder / name) for name in _PAGES)
+        _rewrite_tables(folder, set(names))
+    return OptOutResult(names, removed, len(rows) - len(hit))
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / METADATA_FILE
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        said = str(error).splitlines()[0][:200]
+        raise UserError(f"{path} cannot be read: {said}", hint="Name a data set folder.") from error
+    wanted = [name for name in table.column_names if name in {*ID_COLUMNS, *HASH_COLUMNS, *_FILE_COLUMNS, "split"}]
+    if "clip_id" not in wanted or "file_name" not in wanted:
+        raise UserError(f"{path} lacks clip_id or file_name.", hint="Name a data set made by macebench.")
+    return list(table.select(wanted).to_pylist())
+
+
+def _files_of(folder: Path, row: Mapping[str, Any]) -> list[Path]:
+    """Every file of one clip that may be there."""
+    name = str(row["clip_id"])
+    paths = [inside(folder, str(row[column])) for column in _FILE_COLUMNS if row.get(column)]
+    for side in _SIDE_FOLDERS:
+        place = inside(folder, f"{side}/{name}")
+        if place.parent.is_dir():
+            paths += [path for path in sorted(place.parent.iterdir()) if path.stem == place.name and path.is_file()]
+    thumbnails = folder / "thumbnails"
+    if thumbnails.is_dir():
+        paths += [path for path in sorted(thumbnails.iterdir()) if path.stem == name and path.is_file()]
+    paths.append(inside(folder, f".parts/{name}.json"))
+    return paths
+
+
+def _write_list(folder: Path, listing: Path, old: OptOut, new: OptOut) -> None:
+    """Put a list into the data set's own.
+
+    Raises:
+        UserError: both have a salt, and not the same.
+    """
+    if old.salt and new.salt and old.salt != new.salt:
+        raise UserError(
+            f"{listing} has another salt than {folder / OPTOUT_FILE}.", hint="One salt belongs to one data set."
+        )
+    salt = new.salt or old.salt
+    lines = ["# Opt-out list of this data set; see macebench data optout."]
+    lines += [f"salt {salt}"] if salt else []
+    write_text(folder / OPTOUT_FILE, "\n".join([*lines, *sorted(old.digests | new.digests)]) + "\n")
+
+
+def _gone_sources(rows: Sequence[Mapping[str, Any]], hit: Sequence[Mapping[str, Any]], *lists: OptOut) -> set[str]:
+    """Source ids that are named by a list, or of which no clip is left."""
+    named = {digest for one in lists for digest in one.digests}
+    ours = {str(row.get("source_id") or "") for row in hit}
+    hit_ids = {row["clip_id"] for row in hit}
+    left = {str(row.get("source_id") or "") for row in rows if row["clip_id"] not in hit_ids}
+    return ((ours - left) | named) - {""}
+
+
+def _curation_files(folder: Path, sources: Iterable[str]) -> list[Path]:
+    """Records and thumbnails that curation keeps of sources, in ``.work`` and ``thumbnails``."""
+    found = []
+    for source in sorted(sources):
+        record = folder / ".work" / "records" / source[:2] / f"{source}.json"
+        try:
+            values = json.loads(record.read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        for item in [*values.get("clips", []), *values.get("rejected", [])]:
+            name = str(item.get("thumbnail") or "")
+            if name and "/" not in name and not name.startswith("."):
+                found += [folder / "thumbnails" / name, folder / ".work" / "thumbnails" / name[:2] / name]
+        found.append(record)
+    return found
+
+
+def _remove(path: Path) -> int:
+    if path.is_dir() and not path.is_symlink():
+        return 0
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise UserError(f"{path} cannot be removed: {error.strerror}.", hint="Check the folder's rights.") from error
+    return 1
+
+
+def _rewrite_ledger(folder: Path, hit: Sequence[Mapping[str, Any]], sources: set[str]) -> None:
+    """Take the rows of gone sources out of the ledger and add one row a clip that says no more than the reason."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / LEDGER_FILE
+    if path.is_file():
+        table = pq.read_table(path)
+        kept = [row for row in table.to_pylist() if str(row.get("source_id") or "") not in sources]
+        schema = table.schema
+    else:
+        kept, schema = [], pa.schema([("source_id", pa.string()), ("stage", pa.string()), ("reason", pa.string())])
+    marks = sorted(hashlib.sha256(f"optout {row.get('sha256') or row['clip_id']}".encode()).hexdigest() for row in hit)
+    known = {str(row.get("source_id")) for row in kept}
+    empty = {item.name: "" if pa.types.is_string(item.type) or pa.types.is_large_string(item.type) else None
+             for item in schema}  # fmt: skip
+    added = [empty | {"source_id": mark, "stage": STAGE, "reason": REASON} for mark in marks if mark not in known]
+    if not added and path.is_file() and len(kept) == table.num_rows:
+        return
+    _write_parquet(path, pa.Table.from_pylist([*kept, *added], schema=schema))
+
+
+def _rewrite_tables(folder: Path, gone: set[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / METADATA_FILE
+    table = pq.read_table(path)
+    stays = [str(name) not in gone for name in table["clip_id"].to_pylist()]
+    left = table.filter(pa.array(stays))
+    _rewrite_summary(folder, left)
+    _write_parquet(path, left)
+
+
+def _rewrite_summary(folder: Path, table: Any) -> None:
+    """Counts and hash in ``dataset.json``; the hash is the one of `macebench.curation.dataset` or of the demo."""
+    path = folder / "dataset.json"
+    try:
+        summary = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return
+    if not isinstance(summary, dict):
+        return
+    rows = table.select([name for name in ("clip_id", "split", "sha256") if name in table.column_names]).to_pylist()
+    summary["n_clips"] = len(rows)
+    if "split" in table.column_names:
+        summary["splits"] = dict(sorted(Counter(str(row["split"]) for row in rows).items()))
+    if "sha256" in table.column_names and "split" in table.column_names:
+        summary["hash"] = dataset_hash(rows, demo=summary.get("name") == "demo")
+    if {"start_s", "end_s"} <= set(table.column_names) and "clip_seconds" in summary:
+        times = zip(table["start_s"].to_pylist(), table["end_s"].to_pylist(), strict=True)
+        summary["clip_seconds"] = round(sum(end - start for start, end in times), 3)
+    write_text(path, json.dumps(summary, indent=2, sort_keys=True) + "\n")
+
+
+def dataset_hash(rows: Sequence[Mapping[str, Any]], *, demo: bool) -> str:
+    """The hash that ``dataset.json`` states: of clips in the table's order, or of the sorted hashes (demo)."""
+    if demo:
+        return hashlib.sha256("\n".join(sorted(str(row["sha256"]) for row in rows)).encode()).hexdigest()
+    lines = [f"{row['clip_id']} {row['split']} {row['sha256']}\n" for row in rows]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _write_parquet(path: Path, table: Any) -> None:
+    import pyarrow.parquet as pq
+
+    with atomic_write(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", version="2.6", data_page_version="1.0")

@@ -1,0 +1,119 @@
+"""What became of the sources of a run: equal files together, opt-outs applied."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from macebench.curation.config import CurateConfig
+from macebench.curation.observe import PASSING
+from macebench.curation.optout import OptOut, dataset_optout, load_optout
+from macebench.curation.records import ClipRecord, Index, Outcome, SourceRecord, SpanRecord, clip_id, read_record
+from macebench.errors import MacebenchError
+
+DUPLICATE = "duplicate"
+OPTED_OUT = "opted out"
+_NAMES = ("music", "performer")
+
+
+@dataclass(frozen=True)
+class OptOuts:
+    """All opt-out lists that hold for a data set: its own ``optout.txt`` and the one of the settings."""
+
+    lists: tuple[OptOut, ...]
+
+    def blocks_source(self, source_id: str, name: str, facts: Mapping[str, str]) -> bool:
+        """Whether a source, its performer or its music is on a list."""
+        names = (source_id, name, *(facts[key] for key in _NAMES if key in facts))
+        return any(one.blocked(source_sha256=source_id, ids=names) for one in self.lists)
+
+    def blocks_clip(self, clip: ClipRecord, name: str) -> bool:
+        """Whether a clip is on a list by its hash or its id."""
+        return any(one.blocked(clip_sha256=clip.sha256, ids=(name,)) for one in self.lists)
+
+
+def optouts(out: Path, config: CurateConfig) -> OptOuts:
+    """The lists of a data set.
+
+    Raises:
+        UserError: a list is wrong.
+    """
+    path = getattr(config.sections.get("probe"), "optout", None)
+    own = dataset_optout(out)
+    return OptOuts((own,) if path is None else (own, load_optout(Path(path))))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Equal files and what came out of them.
+
+    Attributes:
+        first: The one with the smallest name.
+        others: Its duplicates.
+        record: None when there is none: opted out, crashed, not readable.
+        opted_out: Clips that were opted out.
+    """
+
+    first: Outcome
+    others: tuple[Outcome, ...]
+    record: SourceRecord | None
+    opted_out: tuple[ClipRecord, ...] = ()
+
+    @property
+    def clips(self) -> tuple[ClipRecord, ...]:
+        """Clips of the source."""
+        return self.record.clips if self.record is not None else ()
+
+    def spans(self) -> Iterator[tuple[Outcome, SpanRecord]]:
+        """Rejected spans, with whose they are."""
+        if self.record is not None:
+            yield from ((self.first, span) for span in self.record.rejected)
+        elif self.first.reason:
+            yield self.first, SpanRecord(0.0, math.nan, self.first.stage, self.first.reason)
+        for clip in self.opted_out:
+            yield self.first, SpanRecord(clip.start_s, clip.end_s, "optout", OPTED_OUT)
+        duration = self.record.duration_s if self.record is not None else math.nan
+        for other in self.others:
+            yield other, SpanRecord(0.0, duration, "probe", DUPLICATE)
+
+
+def groups(out: Path, index: Index, blocked: OptOuts) -> Iterator[Group]:
+    """The sources of the run in the order of their hashes; equal files together.
+
+    Raises:
+        MacebenchError: a record is gone.
+    """
+    for sha256, found in groupby(index.outcomes(), key=lambda outcome: outcome.sha256):
+        if sha256:
+            yield _group(out, tuple(found), blocked)
+        else:
+            yield from (Group(outcome, (), None) for outcome in found)
+
+
+def _group(out: Path, found: tuple[Outcome, ...], blocked: OptOuts) -> Group:
+    """Equal files. What one of their names has opted out, all have."""
+    first, others = found[0], found[1:]
+    if any(blocked.blocks_source(item.sha256, item.name, item.facts) for item in found):
+        return Group(dataclasses.replace(first, stage="probe", reason=OPTED_OUT), others, None)
+    record = read_record(out, first.sha256)
+    failed = next((item for item in found if item.reason), None)
+    if record is None:
+        if failed is None:
+            raise MacebenchError(f"the record of {first.name} is gone; run the same command again.")
+        return Group(dataclasses.replace(first, stage=failed.stage, reason=failed.reason), others, None)
+    if failed is not None and len(found) == 1:
+        return Group(first, others, None)
+    gone = tuple(clip for clip in record.clips if blocked.blocks_clip(clip, clip_id(first.sha256, clip.start_s)))
+    if gone:
+        record = dataclasses.replace(record, clips=tuple(clip for clip in record.clips if clip not in gone))
+    return Group(dataclasses.replace(first, stage="", reason=""), others, record, gone)
+
+
+def is_unfinished(outcome: Outcome) -> bool:
+    """Whether a source may end otherwise the next time."""
+    passing = outcome.reason in PASSING and outcome.reason != "file not found"
+    return passing or outcome.stage == "worker" or outcome.reason.startswith("stage failed")

@@ -1,0 +1,201 @@
+"""``macebench curate``, ``macebench curate explain`` and ``macebench curate what-if``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from macebench.cli.console import duration, progress_bar, say, show_tables, size
+from macebench.cli.plugins import Plugins, load_all
+from macebench.errors import EXIT_OK, EXIT_UNSCORED, UserError
+
+if TYPE_CHECKING:
+    from macebench.curation.explain import Check, Explained, WhatIf
+    from macebench.curation.pipeline import CurateJob, CurateResult
+
+_MOST_REASONS = 20
+
+
+class _RunImplied(TyperGroup):
+    """``curate X`` means ``curate run X``, unless X is a sub-command. A folder of that name is given as ``./explain``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put ``run`` in front where no sub-command is named."""
+        return super().parse_args(ctx, args if args and args[0] in self.commands else ["run", *args])
+
+
+app = typer.Typer(cls=_RunImplied, help="Raw videos to a data set.", no_args_is_help=False)
+_Dataset = Annotated[Path, typer.Option("--dataset", help="Folder of the data set.")]
+_Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Change one setting; repeatable.")
+]
+
+
+@app.command("run")
+def run(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Folders, videos, .txt lists of paths, .parquet tables of paths.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    changes: _Changes = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first N sources by name.", min=1)] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    ray_address: Annotated[str | None, typer.Option(help="Existing Ray cluster; auto finds it.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Folder of the store.")] = None,
+    plugin: Plugins = None,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="A stage that fails costs one source.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove clips of sources not named any more.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and stop.")] = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print all settings, and stop.")] = False,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no summary.html.")] = False,
+) -> int:
+    """Raw videos to a data set: clips, metadata, a ledger of every rejected span, a summary.
+
+    `macebench curate explain CLIP --dataset DATASET` says why something was kept or dropped;
+    `macebench curate what-if --dataset DATASET --set motion.min=0.003` what another threshold would keep.
+
+    Example: macebench curate raw/ --out dataset --workers 8
+
+    Example: macebench curate raw/ --out dataset --set windows.min_s=6 --plan
+    """
+    from macebench.curation.config import config_text, load_config
+    from macebench.curation.pipeline import CurateJob
+
+    if engine not in ("local", "ray"):
+        raise UserError(f"--engine is {engine!r}; allowed are local and ray.")
+    load_all(plugin)
+    settings = load_config(config, changes or ())
+    if print_config:
+        say(config_text(settings).rstrip())
+        return EXIT_OK
+    if not sources:
+        raise UserError("no sources are given.", hint="`macebench curate raw/ --out dataset` curates a folder.")
+    if out is None:
+        raise UserError("--out is missing.", hint="Name the folder of the data set with --out.")
+    job = CurateJob(
+        tuple(sources), out, settings, limit, workers, engine, ray_address, store, tuple(plugin or ()), keep_going,  # type: ignore[arg-type]
+        prune,
+    )  # fmt: skip
+    return _show_plan(job) if plan else _curate(job, report=not no_report)
+
+
+def _curate(job: CurateJob, *, report: bool) -> int:
+    from macebench.curation.pipeline import curate
+
+    with progress_bar() as progress:
+        result = curate(job, progress)
+    if report:
+        from macebench.report.curation import write_summary
+
+        write_summary(job.out)
+    _show_result(result)
+    say(f"data set    {job.out}")
+    if report:
+        say(f"summary     {job.out / 'summary.html'}")
+    for reason, count in result.unfinished.items():
+        say(f"not done: {count} x {reason}; the same command tries them again")
+    if not result.n_clips:
+        say(f"no clip was kept; see {job.out / 'ledger.parquet'}")
+    return EXIT_UNSCORED if result.unfinished or not result.n_clips else EXIT_OK
+
+
+def _show_result(result: CurateResult) -> None:
+    say(f"{result.n_clips} clips ({duration(result.seconds)}) out of {result.n_sources} sources")
+    for reason, count in list(result.reasons.items())[:_MOST_REASONS]:
+        say(f"  dropped: {count} x {reason}")
+
+
+def _show_plan(job: CurateJob) -> int:
+    from macebench.curation.plan import make_plan
+
+    with progress_bar() as progress:
+        planned = make_plan(job, progress)
+    say(f"sources           {planned.n_sources} ({size(planned.n_bytes)})")
+    say(f"length            {duration(planned.source_s)}{' (estimated)' if planned.sampled else ''}")
+    say(f"finished          {planned.n_finished}{' (estimated)' if planned.sampled else ''}")
+    say(f"to decode         {duration(planned.decode_s)}")
+    say(f"estimated time    {duration(planned.seconds)} with {job.workers} worker(s), from {planned.basis}")
+    say(f"settings          {job.config.hash}")
+    return EXIT_OK
+
+
+@app.command("explain")
+def explain(
+    what: Annotated[str, typer.Argument(help="Clip id, source name, or first digits of a source's SHA-256.")],
+    dataset: _Dataset,
+    plugin: Plugins = None,
+) -> None:
+    """Why a clip or a source was kept or dropped: every score beside its threshold.
+
+    Example: macebench curate explain 0123456789ab-00004200 --dataset dataset
+    """
+    from macebench.curation.explain import explain as find
+
+    load_all(plugin)
+    source = None
+    for item in find(dataset, what):
+        if source != (item.source_id, item.source_name):
+            source = item.source_id, item.source_name
+            say(f"{item.source_name}  sha256 {item.source_id or 'unknown'}")
+        _show_span(item)
+
+
+def _show_span(item: Explained) -> None:
+    end = "end" if math.isnan(item.end_s) else f"{item.end_s:.3f} s"
+    span = f"  {item.start_s:.3f} s to {end}"
+    if item.kept:
+        say(f"{span}  kept as {item.name}")
+    else:
+        value = "" if math.isnan(item.value) else f": {item.value:.6g}"
+        threshold = "" if math.isnan(item.threshold) else f", threshold {item.threshold:.6g}"
+        say(f"{span}  dropped by {item.stage}: {item.reason}{value}{threshold}")
+    for check in item.checks:
+        say(f"    {check.name:<28} {_number(check.value):<12} {_limit(check)}".rstrip())
+
+
+def _limit(check: Check) -> str:
+    return f"{check.setting} = {check.limit}" if check.setting else ""
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.6g}"
+
+
+@app.command("what-if")
+def what_if(
+    dataset: _Dataset,
+    changes: _Changes = None,
+    store: Annotated[Path | None, typer.Option(help="Folder of the store.")] = None,
+    plugin: Plugins = None,
+) -> int:
+    """What other thresholds would keep, from the stored scores: nothing is decoded.
+
+    Example: macebench curate what-if --dataset dataset --set motion.min=0.003
+    """
+    from macebench.curation.explain import what_if as judge
+
+    load_all(plugin)
+    found = judge(dataset, changes or (), store=store, plugins=tuple(plugin or ()))
+    for name, (now, then) in found.changed.items():
+        say(f"{name}: {now} -> {then}")
+    show_tables([_yield_table(found)])
+    if found.unknown:
+        say(f"{found.unknown} sources cannot be judged without decoding; `macebench curate` does that.")
+    return EXIT_UNSCORED if found.unknown else EXIT_OK
+
+
+def _yield_table(found: WhatIf) -> Any:
+    from rich.table import Table
+
+    table = Table("", "now", "then", box=None)
+    table.add_row("clips", str(found.now.clips), str(found.then.clips))
+    table.add_row("length", duration(found.now.seconds), duration(found.then.seconds))
+    for key in sorted(found.now.reasons.keys() | found.then.reasons.keys()):
+        table.add_row(f"dropped: {key[0]}: {key[1]}", str(found.now.reasons[key]), str(found.then.reasons[key]))
+    return table
