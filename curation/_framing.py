@@ -141,7 +141,8 @@ def local_ground(whole: Ground, lowest: FloatArray) -> Ground:
 def facing(motion: Motion) -> tuple[float, float]:
     """(angle, length): the mean horizontal direction the dancer faces, radians from +z towards +x, length in [0, 1]."""
     joints = motion.joints
-    across = sum(joints[:, left] - joints[:, right] for left, right in (_HIPS, _SHOULDERS))
+    (hip, other_hip), (shoulder, other_shoulder) = _HIPS, _SHOULDERS
+    across = joints[:, hip] - joints[:, other_hip] + joints[:, shoulder] - joints[:, other_shoulder]
     # left of a dancer who faces +z is +x
     ahead = np.stack([-across[:, 2], across[:, 0]], axis=1)
     length = np.linalg.norm(ahead, axis=1, keepdims=True)

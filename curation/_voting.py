@@ -113,11 +113,12 @@ def _best(codes: Array, own: Array, paired: Array, n: int, bin_s: float, per_pai
     pair, shift = codes // _SHIFTS, codes % _SHIFTS - _SHIFTS // 2
     order = np.lexsort((shift, -paired, pair))
     result: list[Candidate] = []
-    last, taken = -1, 0
+    last, taken = -1, set[int]()
     for k in order:
-        taken = taken + 1 if pair[k] == last else 1
-        last = pair[k]
-        if taken <= per_pair:
+        if pair[k] != last:
+            last, taken = pair[k], set()
+        if len(taken) < per_pair and not taken & {shift[k] - 1, shift[k], shift[k] + 1}:
+            taken.add(shift[k])
             inner = 1.0 if paired[k] > own[k] else 0.5
             result.append(Candidate(int(last // n), int(last % n), float((shift[k] + inner) * bin_s), int(paired[k])))
     return result

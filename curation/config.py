@@ -33,6 +33,9 @@ from typing import Any
 
 from macebench import registry
 from macebench.curation._yaml import Located, parse_value, parse_yaml
+from macebench.curation.cut import EncodeConfig
+from macebench.curation.render import RenderConfig
+from macebench.curation.splits import SplitConfig
 from macebench.curation.stage import ObservingStage
 from macebench.errors import UserError
 from macebench.protocol import canonical_json
@@ -94,13 +97,16 @@ class CurateConfig:
         sections: Stage -> its frozen config; None for a stage without settings.
         encode: How clips are cut and encoded (`macebench.curation.cut.EncodeConfig`).
         splits: How clips are divided (`macebench.curation.splits`).
+        render: How motions are drawn (`macebench.curation.render.RenderConfig`); decides what the sources are, and is
+            part of no hash here.
     """
 
     general: GeneralConfig
     stages: tuple[str, ...]
     sections: Mapping[str, Any]
-    encode: Any
-    splits: Any
+    encode: EncodeConfig
+    splits: SplitConfig
+    render: RenderConfig
 
     def plain(self, scopes: Iterable[str] = ("clips", "tables", "run")) -> dict[str, Any]:
         """JSON values: what `config_from_plain` takes. Only fields of these scopes."""
@@ -112,6 +118,8 @@ class CurateConfig:
         values["encode"] = _plain(self.encode, wanted)
         if "tables" in wanted:
             values["splits"] = _plain(self.splits, wanted)
+        if "run" in wanted:
+            values["render"] = _plain(self.render, frozenset({"clips", "run"}))
         return values
 
     @cached_property
@@ -192,11 +200,8 @@ def with_changes(located: Located, changes: Sequence[str]) -> Located:
 
 def build_config(located: Located) -> CurateConfig:
     """Checked settings. Raises `UserError` with the place of the first mistake."""
-    from macebench.curation.cut import EncodeConfig
-    from macebench.curation.splits import SplitConfig
-
     stages = _stages(located)
-    types = {"encode": EncodeConfig, "splits": SplitConfig}
+    types = {"encode": EncodeConfig, "splits": SplitConfig, "render": RenderConfig}
     _check_names(located, stages, types)
     top = {f.name for f in dataclasses.fields(GeneralConfig)}
     general = _build(GeneralConfig, {k: v for k, v in located.values.items() if k in top}, located, ())
@@ -207,7 +212,7 @@ def build_config(located: Located) -> CurateConfig:
         if kind is None and name in located.values:
             raise located.error((name,), f"stage {name} has no settings.", _HINT)
     made = {name: _section(name, kind, located, general.seed) for name, kind in types.items()}
-    return CurateConfig(general, stages, sections, made["encode"], made["splits"])
+    return CurateConfig(general, stages, sections, made["encode"], made["splits"], made["render"])
 
 
 def config_type(stage: str) -> type[Any] | None:
@@ -265,7 +270,9 @@ def _build(kind: type[Any], values: Mapping[str, Any], located: Located, where: 
     except UserError as error:
         raise located.error(_blamed(error.message, values, where), error.message, error.hint) from error
     except ValueError as error:
-        raise located.error(_blamed(str(error), values, where), f"{'.'.join(where) or 'settings'}: {error}.", _HINT) from error
+        raise located.error(
+            _blamed(str(error), values, where), f"{'.'.join(where) or 'settings'}: {error}.", _HINT
+        ) from error
 
 
 def _checked(
@@ -319,7 +326,7 @@ def config_text(config: CurateConfig) -> str:
     lines += _lines(config.general, "")
     lines += ["", "# Names of the stages in order.", f"stages: [{', '.join(config.stages)}]"]
     parts = {**{name: config.sections[name] for name in config.stages}, "encode": config.encode}
-    for name, section in {**parts, "splits": config.splits}.items():
+    for name, section in {**parts, "splits": config.splits, "render": config.render}.items():
         if section is not None and dataclasses.fields(section):
             lines += ["", f"# {_first_line(section)}", f"{name}:", *_lines(section, "  ")]
     return "\n".join(lines) + "\n"

@@ -23,35 +23,23 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from macebench.curation._datasheet import datasheet
 from macebench.curation.config import CurateConfig
 from macebench.curation.job import find_clip
-from macebench.curation.observe import PASSING
-from macebench.curation.records import (
-    WORK,
-    ClipRecord,
-    Index,
-    Outcome,
-    SourceRecord,
-    SpanRecord,
-    clip_id,
-    part_path,
-    read_record,
-    thumbnail_path,
-)
+from macebench.curation.outcomes import Group, Outcomes, is_unfinished, optouts
+from macebench.curation.records import WORK, ClipRecord, Index, Outcome, SpanRecord, clip_id, part_path, thumbnail_path
 from macebench.curation.sources import FACTS
+from macebench.curation.splits import ClipInfo, SplitPlan, plan_splits
 from macebench.errors import MacebenchError, UserError
 from macebench.store import atomic_write, write_text
 
 if TYPE_CHECKING:
     from macebench.curation.pipeline import CurateResult
-    from macebench.curation.splits import SplitPlan
 
 SCHEMA, VERSION = "macebench-dataset", 1
 METADATA_FILE, LEDGER_FILE, DATASET_FILE, DATASHEET_FILE = (
@@ -71,6 +59,7 @@ METADATA: dict[str, tuple[str, str]] = {
     "width": ("count", "Pixels."),
     "height": ("count", "Pixels."),
     "audio_sr": ("count", "Samples a second of the sound; 0 without sound."),
+    "sound_share": ("real", "Share of the clip in which the source has sound."),
     "genre": ("text", "Genre as the table of sources has it."),
     "genre_raw": ("text", "Genre as its makers spell it; may be empty, like the following five."),
     "style": ("text", "A coarser class than the genre."),
@@ -78,7 +67,10 @@ METADATA: dict[str, tuple[str, str]] = {
     "music": ("text", "Which piece of music."),
     "performer": ("text", "Who dances."),
     "recording": ("text", "The recording that the source is a part of."),
-    "pose_valid_ratio": ("real", "Share of keypoints in the looked-at frames of the shot that are seen; empty when no stage says."),
+    "pose_valid_ratio": (
+        "real",
+        "Share of keypoints in the looked-at frames of the shot that are seen; empty when no stage says.",
+    ),
     "n_people_max": ("real", "Most people seen in a looked-at frame of the shot; empty when no stage says."),
     "licence": ("text", "Licence of the source."),
     "consent": ("text", "Consent basis of the source."),
@@ -161,15 +153,16 @@ def assemble(
     shutil.rmtree(new, ignore_errors=True)
     if not prune:
         _check_nothing_is_lost(out, index)
-    divided = _assign(out, index, config)
+    sources = Outcomes(out, index, optouts(out, config), config.clips_hash)
+    divided = _assign(sources, config)
     splits = divided.splits
-    scores = sorted({name for group in groups(out, index) for clip in group.clips for name in clip.scores})
+    scores = sorted({name for group in sources for clip in group.clips for name in clip.scores})
     totals, pictures = _Totals(), _Pictures(config.general.max_thumbnails)
-    _write_tables(new, out, index, config, splits, scores, totals, pictures)
+    _write_tables(new, sources, config, splits, scores, totals, pictures)
     summary = _summary(config, totals, divided)
     write_text(new / DATASET_FILE, json.dumps(summary, indent=2, sort_keys=True) + "\n")
     write_text(new / DATASHEET_FILE, datasheet(summary, METADATA, LEDGER, scores))
-    _place(out, index, splits, progress)
+    _place(out, sources, splits, progress)
     for name in pictures.chosen():
         _copy(thumbnail_path(out, name), out / "thumbnails" / name)
     for name in (METADATA_FILE, LEDGER_FILE, DATASHEET_FILE, DATASET_FILE):
@@ -194,26 +187,22 @@ def _check_nothing_is_lost(out: Path, index: Index) -> None:
         )
 
 
-def _assign(out: Path, index: Index, config: CurateConfig) -> SplitPlan:
+def _assign(sources: Outcomes, config: CurateConfig) -> SplitPlan:
     """The division into splits.
 
     Raises:
         MacebenchError: two sources have the same first digits.
     """
-    from macebench.curation.splits import plan_splits
-
     infos = []
-    for group in groups(out, index):
+    for group in sources:
         infos += [clip_info(group.first, clip, config) for clip in group.clips]
     if len({info.clip_id for info in infos}) < len(infos):
         raise MacebenchError("two clips have the same id: two sources have hashes that begin alike.")
     return plan_splits(infos, config.splits)
 
 
-def clip_info(outcome: Outcome, clip: ClipRecord, config: CurateConfig) -> Any:
+def clip_info(outcome: Outcome, clip: ClipRecord, config: CurateConfig) -> ClipInfo:
     """What the splits need to know of a clip."""
-    from macebench.curation.splits import ClipInfo
-
     return ClipInfo(
         clip_id=clip_id(outcome.sha256, clip.start_s), source_id=outcome.sha256,
         music_id=outcome.facts.get("music"), performer=outcome.facts.get("performer"),
@@ -223,25 +212,25 @@ def clip_info(outcome: Outcome, clip: ClipRecord, config: CurateConfig) -> Any:
 
 
 def _write_tables(
-    new: Path, out: Path, index: Index, config: CurateConfig, splits: Mapping[str, str], scores: list[str],
-    totals: _Totals, pictures: _Pictures,
+    new: Path, sources: Outcomes, config: CurateConfig, splits: Mapping[str, str], scores: list[str], totals: _Totals,
+    pictures: _Pictures,
 ) -> None:  # fmt: skip
     columns = {name: kind for name, (kind, _) in METADATA.items()} | dict.fromkeys(scores, "real")
     documented = {name: text for name, (_, text) in METADATA.items()}
     rejected = _Table(new / LEDGER_FILE, {n: k for n, (k, _) in LEDGER.items()}, {n: t for n, (_, t) in LEDGER.items()})
     with _Table(new / METADATA_FILE, columns, documented) as kept, rejected:
-        for group in groups(out, index):
+        for group in sources:
             totals.add_group(group)
             for clip in group.clips:
                 row = metadata_row(group.first, clip, splits, config)
                 pictures.offer(("", ""), clip.thumbnail)
                 totals.add_clip(row)
                 kept.add(row)
-        for group in groups(out, index):
+        for group in sources:
             for _, span in group.spans():
                 pictures.offer((span.stage, span.reason), span.thumbnail)
         shown = frozenset(pictures.chosen())
-        for group in groups(out, index):
+        for group in sources:
             for outcome, span in group.spans():
                 totals.add_span(span)
                 rejected.add(ledger_row(outcome, span, shown))
@@ -256,10 +245,10 @@ def metadata_row(
     facts = {key: outcome.facts.get(key, getattr(general, key, "")) for key in FACTS if key != "split"}
     return {
         "file_name": f"clips/{splits[name]}/{name}.mp4", "clip_id": name, "split": splits[name],
-        "source_id": outcome.sha256, "source_name": outcome.name, "start_s": clip.start_s, "end_s": clip.end_s,
-        "fps": clip.fps, "n_frames": clip.n_frames, "width": clip.width, "height": clip.height,
-        "audio_sr": clip.audio_sr, "sha256": clip.sha256, **facts, "source": outcome.facts.get("source", "web"),
-        **found, **clip.scores,
+        "source_id": outcome.sha256, "source_name": outcome.name, "start_s": clip.cut_start_s,
+        "end_s": clip.cut_end_s, "fps": clip.fps, "n_frames": clip.n_frames, "width": clip.width, "height": clip.height,
+        "audio_sr": clip.audio_sr, "sound_share": clip.sound_share, "sha256": clip.sha256, **facts,
+        "source": outcome.facts.get("source", "web"), **found, **clip.scores,
     }  # fmt: skip
 
 
@@ -381,11 +370,11 @@ def software() -> dict[str, str]:
 
 
 def _place(
-    out: Path, index: Index, splits: Mapping[str, str], progress: Callable[[str, int, int], None]
+    out: Path, sources: Outcomes, splits: Mapping[str, str], progress: Callable[[str, int, int], None]
 ) -> None:  # fmt: skip
     """Move every clip to its split. Done again, it does nothing."""
     done = 0
-    for group in groups(out, index):
+    for group in sources:
         for clip in group.clips:
             name = clip_id(group.first.sha256, clip.start_s)
             target = out / "clips" / splits[name] / f"{name}.mp4"

@@ -17,9 +17,10 @@ from typing import Any
 
 from macebench import registry
 from macebench.curation.config import CurateConfig, config_from_plain
-from macebench.curation.dataset import DATASET_FILE, LEDGER_FILE, METADATA, METADATA_FILE, Group, groups
+from macebench.curation.dataset import DATASET_FILE, LEDGER_FILE, METADATA, METADATA_FILE
 from macebench.curation.decide import decide
 from macebench.curation.observe import load_probed, load_timelines, observers_of
+from macebench.curation.outcomes import Group, Outcomes, optouts
 from macebench.curation.records import WORK, Index
 from macebench.curation.stage import Stage, Task
 from macebench.errors import MediaError, UserError
@@ -229,7 +230,7 @@ def what_if(
         after = config_from_plain(summary["config"], changes)
         place = Path(store) if store is not None else Path(index.get_state("store"))
         judge = _Judge(after, Store(place))
-        for group in groups(Path(dataset), index):
+        for group in Outcomes(Path(dataset), index, optouts(Path(dataset), before)):
             judge.add(group)
     finally:
         index.close()

@@ -32,7 +32,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from macebench.curation.motion_sources import ORIGINAL, UNKNOWN, MotionSource
+from macebench.curation.motion_sources import ORIGINAL, UNKNOWN, MotionSource, check_pairing
 from macebench.errors import UserError
 
 FPS = 30.0
@@ -137,6 +137,7 @@ def finedance_sources(
         UserError: no such folder, or not laid out so; an unknown name.
     """
     _check(split, ignore)
+    check_pairing(pairing)
     base = Path(root)
     if not (base / FOLDERS["motion"]).is_dir():
         raise UserError(
@@ -178,7 +179,7 @@ def _source(
         song, motion if motion is not None else Path(f"{song}.npy"), files["music"].get(song),
         start_s=INTRO_S.get(song, 0.0) if cut else 0.0, genre=canonical_genre(raw), genre_raw=raw, style=style,
         title=title, music_id=f"finedance-{song}", split=official_split(song, split), pairing=pairing, licence=LICENCE,
-        refused=refused,
+        collection="finedance", refused=refused,
     )  # fmt: skip
 
 

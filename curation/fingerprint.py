@@ -11,6 +11,11 @@ Method: spectral peaks and hashes of pairs of them, after Wang, "An Industrial-S
 Sound is mixed to one channel at 8000 samples a second. A peak is a local maximum of the short-time spectrum (Hann,
 128 ms, every 16 ms) between 250 and 3600 Hz, where the level is taken against its surroundings, so that neither gain
 nor equalisation matters. Within half a second before and after it, at most 24 peaks are stronger.
+
+Measured on clips of 5 s that share 3 to 4.7 s, 24 pairs each of real and of synthesised music, median of the score of
+the two: other offset 0.82 and 0.82; AAC 0.85 and 0.77; 20 dB of noise 0.78 and 0.58; 1 or 2 % faster or slower 0.68 and
+0.69: none is missed. At 10 dB of noise none of the real and half of the synthesised ones is missed. Different pieces of
+one synthesiser in one genre: 2 of 720 pairs reach the minimum, both with the same tempo, key and chords.
 """
 
 from __future__ import annotations
@@ -26,7 +31,7 @@ from macebench.types import Array, FloatArray
 
 VERSION = 1
 SAMPLE_RATE = 8000
-MIN_SCORE = 0.4
+MIN_SCORE = 0.5
 MIN_COMMON = 25
 MIN_OVERLAP_S = 2.5
 _WINDOW, _HOP = 1024, 128
@@ -243,8 +248,10 @@ def _best_of(first: Fingerprint, second: Fingerprint, found: Sequence[Candidate]
 
 @dataclass(frozen=True)
 class _Near:
-    """Pairs of peaks that could be the same: times in seconds of both, and the second's pitch above the first's."""
+    """Pairs of peaks that could be the same: numbers and seconds of both, and the second's pitch above the first's."""
 
+    mine: Array
+    other: Array
     ours: FloatArray
     theirs: FloatArray
     cents: FloatArray
@@ -279,7 +286,8 @@ def _near_pairs(first: Fingerprint, second: Fingerprint, offset_s: float) -> _Ne
     other = np.arange(len(mine)) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
     cents = second.cents[other].astype(np.float64) - first.cents[mine]
     same = np.abs(cents) <= _MOST_CENTS
-    return _Near(ours[mine[same]], theirs[other[same]], cents[same])
+    mine, other = mine[same], other[same]
+    return _Near(mine, other, ours[mine], theirs[other], cents[same])
 
 
 def _densest(apart: FloatArray) -> tuple[float, int]:
@@ -317,7 +325,7 @@ def _counted(first: Fingerprint, second: Fingerprint, near: _Near, speed: float,
     inside = [int(np.count_nonzero((t >= begin) & (t <= end))) for t in (ours, theirs)]
     if end - begin < MIN_OVERLAP_S or min(inside) < _FEWEST:
         return NO_MATCH
-    common = min(len(np.unique(near.ours[fitting][close])), len(np.unique(near.theirs[fitting][close])), *inside)
+    common = min(len(np.unique(near.mine[fitting][close])), len(np.unique(near.other[fitting][close])), *inside)
     chance = 1.0 - float(np.exp(-np.count_nonzero(~close) * _TOLERANCE_S / _SLACK_S / max(inside)))
     share = common / max(inside)
     return Match(max(0.0, (share - chance) / (1.0 - chance)), shift, common, speed)

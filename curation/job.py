@@ -23,6 +23,7 @@ from typing import Any
 
 from macebench import registry
 from macebench.curation.config import CurateConfig, config_from_plain
+from macebench.curation.cut import CutResult, cut_clip
 from macebench.curation.decide import Decided, LedgerRow, decide
 from macebench.curation.observe import (
     PASSING,
@@ -46,7 +47,6 @@ from macebench.curation.records import (
     clip_id,
     part_path,
     read_record,
-    record_path,
     thumbnail_path,
     write_record,
 )
@@ -245,8 +245,6 @@ class _Work:
     def _cut(
         self, tasks: tuple[Task, ...], pictures: Timeline | None
     ) -> tuple[tuple[ClipRecord, ...], list[LedgerRow]]:
-        from macebench.curation.cut import cut_clip
-
         known = {(c.start_s, c.end_s): c for c in self._earlier() if c.encode_hash == self.config.encode_hash}
         clips: list[ClipRecord] = []
         failed: list[LedgerRow] = []
@@ -315,10 +313,11 @@ def measured_with(task: Task, timelines: Mapping[str, Timeline]) -> dict[str, Ti
     return {**task.observed, **{name: item for name, item in timelines.items() if name != _THUMBNAILS.name}}
 
 
-def _clip_record(task: Task, end_s: float, path: Path, made: Any, encode_hash: str) -> ClipRecord:
+def _clip_record(task: Task, end_s: float, path: Path, made: CutResult, encode_hash: str) -> ClipRecord:
     return ClipRecord(
-        start_s=task.start_s, end_s=end_s, n_frames=made.n_frames, fps=made.fps, width=made.width, height=made.height,
-        audio_sr=made.audio_sr, sha256=file_sha256(path), size=path.stat().st_size, encode_hash=encode_hash,
+        start_s=task.start_s, end_s=end_s, cut_start_s=made.start_s, cut_end_s=made.end_s,
+        sound_share=made.sound_share, n_frames=made.n_frames, fps=made.fps, width=made.width, height=made.height,
+        audio_sr=made.audio_sr, sha256=made.sha256, size=path.stat().st_size, encode_hash=encode_hash,
     )  # fmt: skip
 
 
@@ -374,5 +373,5 @@ def crash_reason(out: Path, source: Wanted) -> str:
 
 __all__ = [
     "CRASHED", "TIMED_OUT", "WorkerPlan", "crash_reason", "find_clip", "is_finished", "process_source",
-    "record_path", "setup_worker",
+    "setup_worker",
 ]  # fmt: skip

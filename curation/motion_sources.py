@@ -43,6 +43,7 @@ class MotionSource:
         split: The official split, or empty.
         pairing: ``original`` or ``synthetic``.
         licence: Licence of the motion, or ``unknown``.
+        collection: Where it comes from: ``finedance``, ``aist++`` or ``motion``.
         refused: Why it must not be rendered; empty when it may.
         fps: Frame rate for files that do not state one, or None.
     """
@@ -59,6 +60,7 @@ class MotionSource:
     split: str = ""
     pairing: str = SYNTHETIC
     licence: str = UNKNOWN
+    collection: str = "motion"
     refused: str = ""
     fps: float | None = None
 
@@ -85,9 +87,14 @@ def motion_sources(
     Raises:
         UserError: no such folder, no motion in it (pickles must be converted first), or `pairing` is unknown.
     """
+    check_pairing(pairing)
+    return _found(str(folder), None if music is None else Path(music), pairing, assign, fps, licence)
+
+
+def check_pairing(pairing: str | None) -> None:
+    """Raises `UserError` when it is not one of `PAIRINGS` or None."""
     if pairing is not None and pairing not in PAIRINGS:
         raise UserError(f"pairing is {pairing!r}.", hint=f"Allowed are {' and '.join(PAIRINGS)}.")
-    return _found(str(folder), None if music is None else Path(music), pairing, assign, fps, licence)
 
 
 def _found(
@@ -109,7 +116,8 @@ def _found(
             clip.clip_id, clip.path, sound, genre=_genre(clip.path.stem), genre_raw=_genre_raw(clip.path.stem),
             title=sound.stem if sound else "", music_id=sound.stem if sound else "",
             pairing=_pairing(clip.path, sound, by_name, pairing), licence=licence,
-            refused="" if sound else "no music", fps=fps,
+            collection="aist++" if _genre_raw(clip.path.stem) else "motion", refused="" if sound else "no music",
+            fps=fps,
         )  # fmt: skip
     for path in _pickled(Path(folder)):
         yield MotionSource(path.with_suffix("").name, path, refused="motion file not usable: pickle not allowed")

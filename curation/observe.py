@@ -1,7 +1,8 @@
 """Decode a source once, let every observer look on, keep what they saw.
 
 Pictures are delivered with at most `max_side` pixels on the longer side, the same for every observer and whichever of
-them are missing, so that a timeline never depends on what else was observed. `max_side` is part of its key in the store.
+them are missing, so that a timeline never depends on what else was observed. `max_side` is part of its key in the
+store.
 
 An observer may have a method ``hopeless() -> Rejection | None``: once the pictures so far make sure that nothing of the
 source can be kept, whatever follows, it says why, and decoding stops. It is asked at fixed times of the source (every
@@ -15,6 +16,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +171,14 @@ def save_timelines(
 
 
 def observe(
-    decoder: Decoder, path: Path, info: VideoInfo, stages: Sequence[ObservingStage], max_side: int, *, batch: int = _BATCH
-) -> Observed:  # fmt: skip
+    decoder: Decoder,
+    path: Path,
+    info: VideoInfo,
+    stages: Sequence[ObservingStage],
+    max_side: int,
+    *,
+    batch: int = _BATCH,
+) -> Observed:
     """Decode `path` once and feed the observers of `stages`.
 
     Raises:
@@ -201,7 +209,7 @@ def _pieces(batches: Iterator[Any]) -> Iterator[tuple[NDArray[np.uint8], FloatAr
     for batch in batches:
         parts = np.floor(batch.times_s / CHECK_S)
         borders = [0, *(np.flatnonzero(np.diff(parts)) + 1).tolist(), len(batch.times_s)]
-        for low, high in zip(borders[:-1], borders[1:], strict=True):
+        for low, high in pairwise(borders):
             yield batch.frames[low:high], batch.times_s[low:high]
 
 

@@ -81,36 +81,45 @@ class Group:
             yield other, SpanRecord(0.0, duration, "probe", DUPLICATE)
 
 
-def groups(out: Path, index: Index, blocked: OptOuts) -> Iterator[Group]:
-    """The sources of the run in the order of their hashes; equal files together.
+@dataclass(frozen=True)
+class Outcomes:
+    """The sources of a run in the order of their hashes, equal files together. Can be gone through again and again.
 
-    Raises:
-        MacebenchError: a record is gone.
+    Attributes:
+        out: Folder of the data set.
+        index: Its index.
+        blocked: Opt-out lists.
+        clips_hash: Settings that records must have; None takes any.
     """
-    for sha256, found in groupby(index.outcomes(), key=lambda outcome: outcome.sha256):
-        if sha256:
-            yield _group(out, tuple(found), blocked)
-        else:
-            yield from (Group(outcome, (), None) for outcome in found)
 
+    out: Path
+    index: Index
+    blocked: OptOuts
+    clips_hash: str | None = None
 
-def _group(out: Path, found: tuple[Outcome, ...], blocked: OptOuts) -> Group:
-    """Equal files. What one of their names has opted out, all have."""
-    first, others = found[0], found[1:]
-    if any(blocked.blocks_source(item.sha256, item.name, item.facts) for item in found):
-        return Group(dataclasses.replace(first, stage="probe", reason=OPTED_OUT), others, None)
-    record = read_record(out, first.sha256)
-    failed = next((item for item in found if item.reason), None)
-    if record is None:
-        if failed is None:
+    def __iter__(self) -> Iterator[Group]:
+        """One group after the other. Raises `MacebenchError` when a record is gone."""
+        for sha256, found in groupby(self.index.outcomes(), key=lambda outcome: outcome.sha256):
+            if sha256:
+                yield self._group(tuple(found))
+            else:
+                yield from (Group(outcome, (), None) for outcome in found)
+
+    def _group(self, found: tuple[Outcome, ...]) -> Group:
+        """Equal files. What one of their names has opted out, all have; what one of them has finished, all have."""
+        first, others = found[0], found[1:]
+        if any(self.blocked.blocks_source(item.sha256, item.name, item.facts) for item in found):
+            return Group(dataclasses.replace(first, stage="probe", reason=OPTED_OUT), others, None)
+        if all(item.reason for item in found):
+            return Group(first, others, None)
+        record = read_record(self.out, first.sha256)
+        if record is None or self.clips_hash not in (None, record.clips_hash):
             raise MacebenchError(f"the record of {first.name} is gone; run the same command again.")
-        return Group(dataclasses.replace(first, stage=failed.stage, reason=failed.reason), others, None)
-    if failed is not None and len(found) == 1:
-        return Group(first, others, None)
-    gone = tuple(clip for clip in record.clips if blocked.blocks_clip(clip, clip_id(first.sha256, clip.start_s)))
-    if gone:
-        record = dataclasses.replace(record, clips=tuple(clip for clip in record.clips if clip not in gone))
-    return Group(dataclasses.replace(first, stage="", reason=""), others, record, gone)
+        name = first.sha256
+        gone = tuple(c for c in record.clips if self.blocked.blocks_clip(c, clip_id(name, c.start_s)))
+        if gone:
+            record = dataclasses.replace(record, clips=tuple(clip for clip in record.clips if clip not in gone))
+        return Group(dataclasses.replace(first, stage="", reason=""), others, record, gone)
 
 
 def is_unfinished(outcome: Outcome) -> bool:

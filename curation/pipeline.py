@@ -21,6 +21,7 @@ from typing import Any
 
 from macebench.curation.config import CurateConfig
 from macebench.curation.decide import Decided, LedgerRow, decide
+from macebench.curation.motion_sources import MotionSource
 from macebench.curation.observe import observe, observers_of
 from macebench.curation.records import WORK, Index, Seen, Wanted
 from macebench.curation.sources import iter_sources
@@ -34,10 +35,10 @@ Progress = Callable[[str, int, int], None]
 Curated = Decided
 CHUNK = 2048
 """Sources handed to the workers at a time."""
+RENDERED = "rendered"
+"""Folder of the rendered videos in the working folder."""
 _NOTE_S = 1.0
 _RUN_SIDE = 640
-
-__all__ = ["CHUNK", "CurateJob", "Curated", "CurateResult", "LedgerRow", "curate", "run_stages"]
 
 
 def run_stages(sources: Iterable[Path], stages: Sequence[Stage]) -> Curated:
@@ -88,6 +89,8 @@ class CurateJob:
 
     Attributes:
         sources: Folders, videos, list files and tables of paths.
+        motions: Recordings of 3-D motion, which are rendered first (`macebench.curation.render`); their videos are kept
+            in the working folder.
         out: Folder of the data set.
         config: Settings.
         limit: Only the first so many sources in the order of their names.
@@ -111,6 +114,7 @@ class CurateJob:
     plugins: tuple[Path, ...] = ()
     keep_going: bool = False
     prune: bool = False
+    motions: tuple[MotionSource, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,15 +149,30 @@ def curate(job: CurateJob, progress: Progress | None = None, stop: threading.Eve
     _check_folder(out)
     with _locked(out):
         _sweep(out)
+        sources = (*job.sources, *_rendered(job, report, stop))
         index = Index(out / WORK / "index.sqlite")
         try:
-            index.plan(iter_sources(job.sources), job.limit)
+            index.plan(iter_sources(sources), job.limit)
             index.set_state("store", str(_store(job)))
             index.set_state("plugins", json.dumps([str(Path(path).absolute()) for path in job.plugins]))
             _work_off(job, index, report, stop)
             return assemble(out, index, job.config, report, prune=job.prune)
         finally:
             index.close()
+
+
+def _rendered(job: CurateJob, report: Progress, stop: threading.Event | None) -> tuple[str, ...]:
+    """Draw the motions, where there are some; returns the table of their videos."""
+    if not job.motions:
+        return ()
+    from macebench.curation.render import render_sources
+
+    table = render_sources(
+        sorted(job.motions, key=lambda source: source.name)[: job.limit], Path(job.out) / WORK / RENDERED,
+        job.config.render, workers=job.workers, engine=job.engine, ray_address=job.ray_address, stop=stop,
+        progress=lambda done, total: report("rendered", done, total),
+    )  # fmt: skip
+    return (str(table),)
 
 
 def _silent(phase: str, done: int, total: int) -> None:
@@ -194,7 +213,7 @@ def _sweep(out: Path) -> None:
 
 def _work_off(job: CurateJob, index: Index, report: Progress, stop: threading.Event | None) -> None:
     """Run every source through a worker and note what became of it."""
-    from macebench.curation.job import WorkerPlan, crash_reason, process_source, setup_worker
+    from macebench.curation.job import WorkerPlan, process_source, setup_worker
     from macebench.curation.plan import Measured
 
     ensure_writable(_store(job))
@@ -210,8 +229,7 @@ def _work_off(job: CurateJob, index: Index, report: Progress, stop: threading.Ev
     for chunk in index.chunks(CHUNK):
         with _Notes(index) as notes:
             for number, result in run_jobs(work, chunk, **how):
-                crashed = isinstance(result, Crashed)
-                seen = _crashed(chunk[number], crash_reason(plan.out, chunk[number])) if crashed else result
+                seen = _crashed(chunk[number], plan.out) if isinstance(result, Crashed) else result
                 notes.add(seen)
                 measured.add(seen.costs)
                 done += 1
@@ -221,8 +239,10 @@ def _work_off(job: CurateJob, index: Index, report: Progress, stop: threading.Ev
     measured.save(Store(_store(job)), job.config, time.perf_counter() - begin, min(job.workers, max(total, 1)))
 
 
-def _crashed(source: Wanted, reason: str) -> Seen:
-    return Seen(source.key, sha256=source.sha256, stage="worker", reason=reason)
+def _crashed(source: Wanted, out: Path) -> Seen:
+    from macebench.curation.job import crash_reason
+
+    return Seen(source.key, sha256=source.sha256, stage="worker", reason=crash_reason(out, source))
 
 
 class _Notes:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from macebench.curation.config import CurateConfig
+from macebench.curation.cut import cut_clip
 from macebench.curation.decide import decide
 from macebench.curation.job import is_finished
 from macebench.curation.observe import Thumbnails, observers_of, timeline_key
@@ -184,7 +185,7 @@ def _state(
 
 
 def _speed_key(config: CurateConfig) -> Ingredients:
-    observing = [*observers_of(config.make_stages()), Thumbnails()]
+    observing: list[Any] = [*observers_of(config.make_stages()), Thumbnails()]
     keys = {stage.name: timeline_key(stage, "", config.general.max_side).as_dict() for stage in observing}
     return Ingredients(_SPEEDS, 1, {}, {"observers": keys, "encode": config.encode_hash})
 
@@ -257,8 +258,6 @@ def _trial_look(
 
 def _trial_cut(config: CurateConfig, source: tuple[Path, VideoInfo], decoder: Decoder) -> float:
     """Seconds of cutting for each second of video."""
-    from macebench.curation.cut import cut_clip
-
     path, info = source
     end_s = min(5.0, info.duration_s)
     start = time.perf_counter()

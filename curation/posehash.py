@@ -12,7 +12,12 @@ is found while the change is small; another camera of the same dance is not.
 
 Candidates come from an inverted table of parts of the bits (linear cost); each is then compared bit by bit over the
 whole span that both clips have. A moment without motion has no bits and counts nowhere; clips that stand still as a
-whole are compared by one hash of their mean picture.
+whole are compared by one hash of their mean picture, unless it is of one colour.
+
+Measured: 32 dances of the demo and the five shared videos, against copies with crf 35, 200x150 pixels, mirrored, cut 1 s
+later, at 60 % level: all found, scores 0.77 to 0.99 (0.62 for a heavily distorted one). Cut by 4 % at two sides: 0.58
+to 0.80. Bars of a sixth at both sides: 0.58 to 0.80. Different dances, with the same choreographer, room and camera:
+0.48 at most of 666 pairs; 0.56 is needed.
 """
 
 from __future__ import annotations
@@ -36,7 +41,7 @@ _LAG = 4
 _BITS = 64
 _WAVES = 9
 _BANDS = ((0, 12), (12, 12), (24, 12), (36, 12), (48, 12))
-_QUIET = 1.0
+_QUIET, _PLAIN = 1.0, 2.0
 _BIN_S = 0.25
 _MIN_VOTES = 5
 _SLACK = 3
@@ -51,7 +56,7 @@ class MotionHash:
     Attributes:
         bits: (T,) uint64, one a moment, `RATE_HZ` a second; moment k lies at ``(k + 2) / RATE_HZ`` seconds.
         moving: (T,) whether anything moves there.
-        still: 64 bits of the mean picture.
+        still: 64 bits of the mean picture; 0 when it is of one colour.
     """
 
     bits: NDArray[np.uint64]
@@ -85,26 +90,35 @@ NO_MATCH = Match(0.0, 0.0, 0)
 
 
 class MotionHasher:
-    """Makes the hash of one clip from its pictures, in the order of time; keeps 32x32 pixels of twelve a second."""
+    """Makes the hash of one clip from its pictures, in the order of time; keeps 32x32 pixels of twelve a second.
+
+    All pictures that are nearest to one moment are averaged, so that a copy that begins between two moments is like.
+    """
 
     def __init__(self) -> None:
         self._small: list[FloatArray] = []
-        self._last: FloatArray | None = None
+        self._sum = np.zeros((SIDE, SIDE))
+        self._count = 0
 
     def update(self, frames: NDArray[np.uint8], times_s: FloatArray) -> None:
         """Take (B, H, W, 3) RGB pictures and their (B,) seconds after the clip's first picture."""
         for frame, time_s in zip(frames, times_s, strict=True):
-            due = int(np.floor(float(time_s) * RATE_HZ + 0.5 + 1e-6)) + 1
-            if due <= len(self._small):
-                continue
-            small = _small(frame)
-            gap = due - len(self._small)
-            before = self._last if self._last is not None else small
-            self._small += [before] * (gap - 1) + [small]
-            self._last = small
+            moment = int(np.floor(float(time_s) * RATE_HZ + 1e-6))
+            if moment > len(self._small) and self._count:
+                self._close(moment)
+            self._sum += _small(frame)
+            self._count += 1
+
+    def _close(self, moment: int) -> None:
+        """End the current moment; it is repeated where pictures are farther apart than moments."""
+        mean = self._sum / self._count
+        self._small += [mean] * (moment - len(self._small))
+        self._sum, self._count = np.zeros((SIDE, SIDE)), 0
 
     def finish(self) -> MotionHash:
         """The hash of all pictures so far."""
+        if self._count:
+            self._close(len(self._small) + 1)
         return hash_small(np.array(self._small).reshape(-1, SIDE, SIDE))
 
 
@@ -112,7 +126,6 @@ def _small(frame: NDArray[np.uint8]) -> FloatArray:
     """(SIDE, SIDE) luminance by area averages, 0 to 255."""
     import cv2
 
-    # Reduced in colour: the weights of luminance may come after a linear filter, on a thousandth of the pixels.
     little = np.asarray(cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.float64)
     return np.asarray(little @ np.array([0.299, 0.587, 0.114]))
 
@@ -134,11 +147,15 @@ def hash_small(pictures: FloatArray) -> MotionHash:
     small = np.asarray(pictures, np.float64)
     if small.ndim != 3 or small.shape[1:] != (SIDE, SIDE):
         raise ValueError(f"pictures {small.shape}: expected (T, {SIDE}, {SIDE})")
-    still = int(_signs(_waves(small.mean(axis=0)[None]))[0]) if len(small) else 0
+    mean = small.mean(axis=0, keepdims=True) if len(small) else np.zeros((1, SIDE, SIDE))
+    still = int(_signs(_waves(mean))[0]) if _contrast(mean)[0] >= _PLAIN else 0
     change = small[_LAG:] - small[:-_LAG]
-    waves = _waves(change)
-    moving = np.sqrt(np.mean(np.square(change), axis=(1, 2))) >= _QUIET if len(change) else np.zeros(0, np.bool_)
-    return MotionHash(_signs(waves), np.asarray(moving, np.bool_), still)
+    return MotionHash(_signs(_waves(change)), np.asarray(_contrast(change) >= _QUIET, np.bool_), still)
+
+
+def _contrast(pictures: FloatArray) -> FloatArray:
+    """(T,) deviation of the values of each picture: a fade of one colour has none."""
+    return np.asarray(pictures.std(axis=(1, 2)), np.float64)
 
 
 def _waves(pictures: FloatArray) -> FloatArray:
@@ -173,7 +190,8 @@ def _mirror_mask() -> np.uint64:
 
 def mirrored(one: MotionHash) -> MotionHash:
     """The hash that the mirror image has."""
-    return MotionHash(one.bits ^ _mirror_mask(), one.moving, int(np.uint64(one.still) ^ _mirror_mask()))
+    still = int(np.uint64(one.still) ^ _mirror_mask()) if one.still else 0
+    return MotionHash(one.bits ^ _mirror_mask(), one.moving, still)
 
 
 def keys(one: MotionHash) -> KeyTable:
@@ -221,7 +239,7 @@ def _needed(first: MotionHash, second: MotionHash) -> int:
 
 def _still(first: MotionHash, second: MotionHash) -> Match:
     """Compare two clips that stand still by their mean picture."""
-    if not len(first) or not len(second) or _n_moving(first) >= _SHORT or _n_moving(second) >= _SHORT:
+    if not first.still or not second.still or _n_moving(first) >= _SHORT or _n_moving(second) >= _SHORT:
         return NO_MATCH
     results = []
     for other in (second, mirrored(second)):
@@ -271,7 +289,7 @@ def _best_of(
 
 def _still_pairs(hashes: Sequence[MotionHash]) -> list[tuple[int, int, Match]]:
     """Clips that stand still, each compared with those that share a part of their bits."""
-    quiet = [k for k, one in enumerate(hashes) if len(one) and _n_moving(one) < _SHORT]
+    quiet = [k for k, one in enumerate(hashes) if one.still and _n_moving(one) < _SHORT]
     first: dict[tuple[int, int], list[int]] = {}
     found = []
     for k in quiet:

@@ -43,7 +43,9 @@ class ClipRecord:
     """One clip of a source.
 
     Attributes:
-        start_s, end_s: The span of the source.
+        start_s, end_s: The span of the source that was asked for; the clip's id comes from it.
+        cut_start_s, cut_end_s: What the clip is: from the timestamp of its first picture on.
+        sound_share: Share of the clip in which the source has sound.
         n_frames, fps, width, height: Of the clip.
         audio_sr: Samples a second of its sound; 0 without sound.
         sha256: Of the clip file.
@@ -55,6 +57,9 @@ class ClipRecord:
 
     start_s: float
     end_s: float
+    cut_start_s: float
+    cut_end_s: float
+    sound_share: float
     n_frames: int
     fps: float
     width: int
@@ -283,8 +288,8 @@ class Index:
         """The sources of the run in the order of their names, so many at a time."""
         last: tuple[str, bytes] = ("", b"")
         query = (
-            "select w.key, w.name, w.refused, w.facts, s.size, s.mtime_ns, s.sha from wanted w left join seen s using (key) "
-            "where (w.name, w.key) > (?, ?) order by w.name, w.key limit ?"
+            "select w.key, w.name, w.refused, w.facts, s.size, s.mtime_ns, s.sha "
+            "from wanted w left join seen s using (key) where (w.name, w.key) > (?, ?) order by w.name, w.key limit ?"
         )
         while rows := self._base.execute(query, (*last, size)).fetchall():
             last = rows[-1][1], rows[-1][0]

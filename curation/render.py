@@ -29,14 +29,17 @@ import hashlib
 import itertools
 import json
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from macebench.curation.motion_sources import MotionSource
+from macebench.engine import Crashed, EngineName, Work, run_jobs
 from macebench.errors import MediaError, UserError
 from macebench.render import RENDERERS
 from macebench.types import FloatArray, Motion
@@ -131,7 +134,7 @@ def render_source(source: MotionSource, out: str | Path, config: RenderConfig | 
 
     Args:
         source: The recording.
-        out: Folder of the videos.
+        out: Folder of the videos; absolute paths come out of an absolute folder.
         config: Settings; `RenderConfig()` when None.
 
     Returns:
@@ -166,6 +169,9 @@ def render_sources(
     config: RenderConfig | None = None,
     *,
     workers: int = 1,
+    engine: EngineName = "local",
+    ray_address: str | None = None,
+    stop: threading.Event | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """The videos of many recordings and a table of them.
@@ -175,6 +181,9 @@ def render_sources(
         out: Folder of the videos; the table is ``sources.parquet`` in it, with paths relative to it.
         config: Settings; `RenderConfig()` when None.
         workers: Processes; the result does not depend on it.
+        engine: ``local`` or ``ray`` (see `macebench.engine`).
+        ray_address: Of an existing Ray cluster, whose nodes must see all folders.
+        stop: Once it is set no further recording is begun, and `KeyboardInterrupt` is raised.
         progress: Called with (recordings done, recordings in all).
 
     Returns:
@@ -190,31 +199,35 @@ def render_sources(
     if twice is not None:
         raise UserError(f"two motions are called {twice!r}.", hint="Names are paths below the folder without suffix.")
     made: dict[str, tuple[Rendered, ...]] = {}
-    for rendered in _all_rendered(listed, out, config, workers):
-        made[rendered[0].source.name] = rendered
+    function = partial(render_source, out=out.absolute(), config=config)
+    for number, result in _run(function, listed, workers, engine, ray_address, stop):
+        crashed = isinstance(result, Crashed)
+        made[listed[number].name] = (Rendered(listed[number], None, result.reason),) if crashed else result
         if progress is not None:
             progress(len(made), len(listed))
+    if stop is not None and stop.is_set():
+        raise KeyboardInterrupt
     rows = [row(item, out) for source in listed for item in made[source.name]]
     return _write_table(out / TABLE, rows)
 
 
-def _all_rendered(
-    sources: Sequence[MotionSource], out: Path, config: RenderConfig, workers: int
-) -> Iterator[tuple[Rendered, ...]]:
-    if workers <= 1 or len(sources) < 2:
-        yield from (render_source(source, out, config) for source in sources)
+def _run(
+    function: Callable[[MotionSource], tuple[Rendered, ...]],
+    sources: Sequence[MotionSource],
+    workers: int,
+    engine: EngineName,
+    ray_address: str | None,
+    stop: threading.Event | None,
+) -> Iterator[tuple[int, Any]]:
+    """(number, videos or `Crashed`) of every source; in this process where one worker is enough."""
+    if workers > 1 or engine != "local":
+        how: dict[str, Any] = {"workers": workers, "engine": engine, "stop": stop, "ray_address": ray_address}
+        yield from run_jobs(Work(function, _one_thread), sources, **how)
         return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(min(workers, len(sources)), get_context("spawn"), _one_thread) as pool:
-        jobs = [pool.submit(render_source, source, out, config) for source in sources]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        finally:
-            for job in jobs:
-                job.cancel()
+    for number, source in enumerate(sources):
+        if stop is not None and stop.is_set():
+            return
+        yield number, function(source)
 
 
 def _one_thread() -> None:
@@ -224,23 +237,24 @@ def _one_thread() -> None:
 
 
 COLUMNS = (
-    "path", "refused", "genre", "music", "performer", "split", "licence", "consent", "pairing", "recording",
-    "genre_raw", "style", "title", "start_s", "end_s", "fps", "n_frames", "width", "height", "renderer", "body",
-    "floor_m", "floor_touching", "front_deg", "margin_px", "body_px", "motion_sha256", "music_sha256", "sha256",
+    "path", "refused", "genre", "music", "performer", "split", "licence", "consent", "pairing", "source",
+    "recording", "genre_raw", "style", "title", "start_s", "end_s", "fps", "n_frames", "width", "height", "renderer",
+    "body", "floor_m", "floor_touching", "front_deg", "margin_px", "body_px", "motion_sha256", "music_sha256", "sha256",
 )  # fmt: skip
-"""Columns of the table; from ``genre`` to ``pairing`` they are `macebench.curation.sources.FACTS`. ``start_s`` and
+"""Columns of the table; from ``genre`` to ``source`` they are `macebench.curation.sources.FACTS`. ``start_s`` and
 ``end_s`` are seconds of the motion file; ``floor_touching`` is the share of frames whose lowest point is within 3 cm of
 the floor."""
 
 
 def row(rendered: Rendered, out: Path) -> dict[str, Any]:
-    """A row of the table; None where a refused recording has no value."""
+    """A row of the table; None where a refused recording has no value. Its `path` is then its name."""
     source = rendered.source
-    path = rendered.path.relative_to(out) if rendered.path is not None else source.motion
+    path = rendered.path.relative_to(out.absolute()).as_posix() if rendered.path is not None else source.name
     known: dict[str, Any] = {
-        "path": path.as_posix(), "refused": rendered.refused, "genre": source.genre, "music": source.music_id,
-        "performer": "", "split": source.split, "licence": source.licence, "consent": "", "pairing": source.pairing,
-        "recording": source.name, "genre_raw": source.genre_raw, "style": source.style, "title": source.title,
+        "path": path, "refused": rendered.refused, "genre": source.genre, "music": source.music_id, "performer": "",
+        "split": source.split, "licence": source.licence, "consent": "", "pairing": source.pairing,
+        "source": source.collection, "recording": source.name, "genre_raw": source.genre_raw, "style": source.style,
+        "title": source.title,
     }  # fmt: skip
     return {name: known.get(name, rendered.facts.get(name)) for name in COLUMNS}
 

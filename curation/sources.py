@@ -42,7 +42,7 @@ class Source:
     Attributes:
         path: Where it is.
         name: For people and for the order: the path below the folder that was given, or as the list has it. Always
-            text that can be encoded; bytes of a file name that are no UTF-8 are written as ``\\xff``.
+            text that can be encoded; bytes of a file name that are no UTF-8 are written as escapes.
         facts: What the table says of it: names of `FACTS`.
         refused: Why it must not be opened; empty when it may.
     """

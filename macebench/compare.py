@@ -7,6 +7,8 @@ paired by id and music, and the pieces of one file, or of one piece of music, st
   difference is the band that chance alone gives.
 - Means of clip metrics: sign flip test, studentised bootstrap over clusters, Cohen's d_z.
 - All p-values of a protocol are adjusted after Holm.
+- Tested is whether two values differ. Where nearer to the reference's value is better, that names no better model when
+  the two lie on both sides of it and about as far away (`compare_records.Contrast.opposite`).
 
 The statistics are in `macebench.metrics.statistics`, the schema of the result in `macebench.compare_records`.
 Metrics whose permutations are costly get at most `COSTLY_PERMUTATIONS` of them. A standard error (``*_se``) is no score
@@ -33,7 +35,7 @@ from macebench.metrics import statistics
 from macebench.metrics._sets import MIN_INFINITY, MIN_KERNEL
 from macebench.protocol import Protocol
 from macebench.registry import Column, Metric
-from macebench.results import CLIPS_FILE, FEATURE_PREFIX, Entry, RunResult, split_piece
+from macebench.results import CLIPS_FILE, FEATURE_PREFIX, Entry, RunResult, ScoreRecord, split_piece
 from macebench.run import Progress, silent
 from macebench.store import atomic_write, write_text
 from macebench.tables import read_clips
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 JSON_FILE, CSV_FILE, PLOT_FILE = "compare.json", "compare.csv", "compare.png"
 COSTLY_PERMUTATIONS = 500
 ERROR_SUFFIX = "_se"
+UNKNOWN_METRIC = "no registered metric; give its --plugin"
 TOO_FEW = "fewer than 2 independent pairs"
 NO_REASON = "no reason given"
 _AGREE = 1e-6
@@ -215,7 +218,7 @@ def _compare(one: _Run, two: _Run, protocol: Protocol, settings: _Settings, prog
     _check_references(one, two, digest)
     pairs = _pair(one.rows(digest, "generated"), two.rows(digest, "generated"))
     reference = one.reference(digest)
-    metrics = _metrics(one, two, protocol)
+    metrics, unknown = _metrics(one, two, protocol)
     own = {score.name: score.value for score in reference_scores(reference, protocol, metrics)}
     tests: list[Contrast] = []
     for done, metric in enumerate(metrics):
@@ -225,6 +228,7 @@ def _compare(one: _Run, two: _Run, protocol: Protocol, settings: _Settings, prog
             found = _set_tests(metric, pairs, reference, protocol, settings)
         tests += [_judged(test, own.get(test.name, math.nan)) for test in found]
         progress(protocol.id, done + 1, len(metrics))
+    tests += [_unknown(score) for score in unknown]
     adjusted = statistics.holm([math.nan if test.p_value is None else test.p_value for test in tests])
     tests = [test.model_copy(update={"p_holm": number(p)}) for test, p in zip(tests, adjusted, strict=True)]
     return ProtocolComparison(
@@ -232,17 +236,26 @@ def _compare(one: _Run, two: _Run, protocol: Protocol, settings: _Settings, prog
     )
 
 
-def _metrics(one: _Run, two: _Run, protocol: Protocol) -> list[Metric]:
-    """The metrics whose columns both rows have."""
-    columns = [
-        {score.name for entry in run.result.entries for score in entry.scores
+def _metrics(one: _Run, two: _Run, protocol: Protocol) -> tuple[list[Metric], list[ScoreRecord]]:
+    """The metrics whose columns both rows have, and scores of both that no registered metric reports."""
+    mine, theirs = (
+        {score.name: score for entry in run.result.entries for score in entry.scores
          if entry.model.name == run.model and entry.protocol_hash == protocol.hash}
         for run in (one, two)
-    ]  # fmt: skip
-    both = columns[0] & columns[1]
+    )  # fmt: skip
+    both = mine.keys() & theirs.keys()
     recorded = [name for name in one.result.metric_versions if not name.startswith(FEATURE_PREFIX)]
-    metrics, _ = metrics_of(protocol, sorted(both), recorded)
-    return [metric for metric in metrics if any(column.name in both for column in metric.columns)]
+    metrics, lost = metrics_of(protocol, sorted(both), recorded)
+    used = [metric for metric in metrics if any(column.name in both for column in metric.columns)]
+    return used, [mine[name] for name in lost]
+
+
+def _unknown(score: ScoreRecord) -> Contrast:
+    """A score whose metric is not registered here: it is shown, not tested."""
+    return Contrast(
+        name=score.name, metric="", kind="mean", unit=score.unit, better=score.better, n=0, n_clusters=0,
+        reason=UNKNOWN_METRIC,
+    )  # fmt: skip
 
 
 def _check_references(one: _Run, two: _Run, digest: str) -> None:

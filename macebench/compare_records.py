@@ -95,11 +95,35 @@ class Contrast(_Record):
         return self.p_holm is not None and self.p_holm <= ALPHA
 
     @property
+    def margin(self) -> float | None:
+        """How large a difference must be to be more than chance at this n: half the interval, or the null's band."""
+        if self.low is not None and self.high is not None:
+            return (self.high - self.low) / 2
+        if self.null_low is not None and self.null_high is not None:
+            return max(abs(self.null_low), abs(self.null_high))
+        return None
+
+    @property
+    def opposite(self) -> bool:
+        """Whether the two lie on both sides of the reference's value, about as far away from it.
+
+        Then they differ, and none is nearer: the distances differ by no more than `margin`.
+        """
+        if self.reference is None or self.first is None or self.second is None:
+            return False
+        one, two = self.first - self.reference, self.second - self.reference
+        return one * two < 0 and abs(abs(one) - abs(two)) <= (math.inf if self.margin is None else self.margin)
+
+    @property
     def verdict(self) -> Verdict:
-        """Which model is better beyond chance; ``differs`` if no side can be named, ``open`` if it may be chance."""
+        """Which model is better beyond chance; ``differs`` if no side can be named, ``open`` if it may be chance.
+
+        The test is of a difference. Where nearer to the reference is better, that names no side for two values that
+        are `opposite`.
+        """
         if not self.significant:
             return "open"
-        return self.favours if self.favours in ("first", "second") else "differs"
+        return self.favours if self.favours in ("first", "second") and not self.opposite else "differs"
 
 
 class ProtocolComparison(_Record):

@@ -23,6 +23,7 @@ from macebench.types import Better
 
 Group = Literal["metrics", "features", "statistics", "models", "datasets", "stages", "poses"]
 T = TypeVar("T")
+MAX_LISTED = 8
 
 BUILTIN: dict[str, dict[str, str]] = {
     "metrics": {
@@ -75,6 +76,8 @@ BUILTIN: dict[str, dict[str, str]] = {
         "probe": "macebench.curation.stages.probe:Probe",
         "shots": "macebench.curation.stages.shots:Shots",
         "motion": "macebench.curation.stages.motion:MotionStage",
+        "person": "macebench.curation.stages.person:Person",
+        "windows": "macebench.curation.stages.windows:Windows",
     },
     "poses": {
         "blazepose": "macebench.models.pose.blazepose:BlazePose",
@@ -290,9 +293,12 @@ def _load(group: Group, name: str) -> None:
 
 
 def unknown(kind: str, name: str, known: Iterable[str], command: str) -> UnknownNameError:
-    """The error for a name that nobody knows, with the nearest ones."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    """The error for a name that nobody knows, with the nearest ones, or all where they are few."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     meant = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
+    if not near and len(names) <= MAX_LISTED:
+        meant = f" Allowed: {', '.join(names)}."
     return UnknownNameError(f"unknown {kind} {name!r}.{meant}", hint=f"`{command}` lists them.")
 
 

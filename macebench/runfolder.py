@@ -48,7 +48,7 @@ from macebench.run import (
 from macebench.scoring import needed
 from macebench.store import ensure_writable, write_npz, write_text
 from macebench.tables import ClipRow, CurveRow, read_clips, write_clips, write_curves
-from macebench.types import Beats, Evidence, ModelCard, PoseTrack
+from macebench.types import Beats, Evidence, ModelCard, Motion, PoseTrack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +73,7 @@ def evaluate(config: EvalConfig, progress: Progress = silent) -> RunResult:
         "seconds": watch.phases,
         "clips": {key[1]: outcome.seconds for key, outcome in extracted.clips.items()},
         "failures": _failures(prepared, extracted),
+        "doubts": _doubts(prepared, extracted),
         "workers": config.workers,
     }
     write_text(config.out / TIMING_FILE, json.dumps(timing, indent=1, sort_keys=True))
@@ -111,6 +112,17 @@ def _failures(prepared: Prepared, extracted: Extracted) -> dict[str, str]:
     source = source_of(prepared, extracted)
     found = ((clip.clip_id, source.failure(clip)) for clip in prepared.clips)
     return {clip_id: ": ".join(filter(None, failed)) for clip_id, failed in found if failed is not None}
+
+
+def _doubts(prepared: Prepared, extracted: Extracted) -> dict[str, str]:
+    """Clip id -> what a reader should look at, of motions that do not look like a person in metres, y up."""
+    from macebench.motion.files import orientation_note, size_note
+
+    source = source_of(prepared, extracted)
+    clips = prepared.clips if prepared.plan.motion else []
+    motions = ((clip.clip_id, source.load(clip, None).motion) for clip in clips)
+    found = ((name, orientation_note(item) or size_note(item)) for name, item in motions if isinstance(item, Motion))
+    return {name: note for name, note in found if note is not None}
 
 
 def _versions(prepared: Prepared) -> dict[str, int]:

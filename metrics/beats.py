@@ -274,7 +274,7 @@ def beat_report(
     motion: FloatArray,
     duration_s: float,
     *,
-    sigma_s: float,
+    sigma_s: float = 0.1,
     direction: str = "music_to_motion",
     window_s: float = 0.07,
     max_lag_s: float = 0.5,
@@ -286,7 +286,7 @@ def beat_report(
         music: (B,) music beats in seconds; those outside ``[0, duration_s)`` are left out, see `keep_beyond`.
         motion: (D,) motion beats in seconds.
         duration_s: Length of the motion in seconds; the music is shifted around it.
-        sigma_s: Width of the kernel in seconds.
+        sigma_s: Width of the kernel in seconds; 3 frames at 30 a second.
         direction: As in `beat_alignment`.
         window_s: Largest distance of a match for precision and recall; 70 ms is usual in beat tracking.
         max_lag_s: The lag curve runs from minus to plus this.

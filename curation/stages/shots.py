@@ -1,7 +1,8 @@
 """Stage ``shots``: where one shot ends and the next begins.
 
 Observed, for every picture: the score of a detector (TransNetV2's two outputs, or PySceneDetect's content_val) and a
-thumbnail of 8x8 colours. Thresholds act on these, so they can be changed without decoding.
+thumbnail of 8x8 colours, both from a working size (longer side 256 pixels). Thresholds act on these, so they can be
+changed without decoding.
 
 Decided, in this order:
 
@@ -33,8 +34,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from macebench.curation._content import ContentScores, adaptive_ratio
-from macebench.curation._pictures import resized
+from macebench.curation._content import SIDE, ContentScores, adaptive_ratio
+from macebench.curation._pictures import resized, working_size
 from macebench.curation._transnet import TransNetScores
 from macebench.curation.stage import Rejection, Task, Timeline, Verdict
 from macebench.errors import UserError
@@ -131,8 +132,10 @@ class ShotsObserver:
         if not len(frames):
             return
         self._times.append(np.array(times_s, np.float64))
-        self._thumbs.append(np.stack([resized(frame, THUMB, THUMB) for frame in frames]))
-        self._scores.append(self._scorer.update(frames))
+        size = working_size(frames.shape[1:], SIDE)
+        small = np.stack([resized(frame, *size) for frame in frames])
+        self._thumbs.append(np.stack([resized(frame, THUMB, THUMB) for frame in small]))
+        self._scores.append(self._scorer.update(small))
 
     def finish(self) -> Timeline:
         """One sample a picture: ``thumb`` (8, 8, 3) and ``content`` or ``transition`` and ``transition_any``."""

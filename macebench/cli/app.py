@@ -11,6 +11,7 @@ from macebench.cli import (
     compare,
     convert,
     curate,
+    data,
     demo,
     doctor,
     evaluate,
@@ -66,3 +67,4 @@ app.add_typer(leaderboard.app, name="leaderboard")
 app.add_typer(protocol.app, name="protocol")
 app.add_typer(weights.app, name="weights")
 app.add_typer(store.app, name="store")
+app.add_typer(data.app, name="data")

@@ -108,6 +108,8 @@ def _better(test: Contrast, names: list[str]) -> str:
     if test.favours not in ("first", "second"):
         return "equal" if test.favours == "neither" else "no reference value"
     name = names[0] if test.favours == "first" else names[1]
+    if test.opposite and test.significant:
+        return f"they differ, on both sides of {short(test.reference or 0.0)}"
     near = f", nearer to {short(test.reference)}" if test.reference is not None else ""
     return f"{name}{near}" if test.significant else f"({name}{near})"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +18,14 @@ from macebench.errors import EXIT_OK, EXIT_UNSCORED, UserError
 
 if TYPE_CHECKING:
     from macebench.curation.explain import Check, Explained, WhatIf
+    from macebench.curation.motion_sources import MotionSource
     from macebench.curation.pipeline import CurateJob, CurateResult
 
 _MOST_REASONS = 20
 
 
 class _RunImplied(TyperGroup):
-    """``curate X`` means ``curate run X``, unless X is a sub-command. A folder of that name is given as ``./explain``."""
+    """``curate X`` means ``curate run X`` unless X is a sub-command; a folder of that name is ``./explain``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put ``run`` in front where no sub-command is named."""
@@ -54,8 +58,21 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and stop.")] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print all settings, and stop.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no summary.html.")] = False,
+    finedance: Annotated[Path | None, typer.Option(help="Render and curate the songs of a FineDance folder.")] = None,
+    finedance_split: Annotated[str, typer.Option(help="cross_genre or cross_dancer.")] = "cross_genre",
+    finedance_ignore: Annotated[str, typer.Option(help="Ignore list: finedance, lodge or none.")] = "finedance",
+    motions: Annotated[Path | None, typer.Option(help="Render and curate a folder of motion files.")] = None,
+    music: Annotated[Path | None, typer.Option(help="Folder of music for --motions, matched by name.")] = None,
+    assign_music: Annotated[bool, typer.Option("--assign-music", help="Motions without music get some of it.")] = False,
+    motion_fps: Annotated[float | None, typer.Option(help="Frame rate of motion files that do not state one.")] = None,
+    pairing: Annotated[str | None, typer.Option(help="What music and motion are: original or synthetic.")] = None,
+    renderer: Annotated[str | None, typer.Option(help="painter or pyrender; as --set render.renderer.")] = None,
+    body: Annotated[str | None, typer.Option(help="mannequin, smplx, smplh or smpl; as --set render.body.")] = None,
+    smpl_dir: Annotated[Path | None, typer.Option(help="Folder of your SMPL model files.")] = None,
 ) -> int:
     """Raw videos to a data set: clips, metadata, a ledger of every rejected span, a summary.
+
+    With --finedance or --motions, 3-D motions are rendered first, front view with their music, and curated like videos.
 
     `macebench curate explain CLIP --dataset DATASET` says why something was kept or dropped;
     `macebench curate what-if --dataset DATASET --set motion.min=0.003` what another threshold would keep.
@@ -63,6 +80,10 @@ def run(
     Example: macebench curate raw/ --out dataset --workers 8
 
     Example: macebench curate raw/ --out dataset --set windows.min_s=6 --plan
+
+    Example: macebench curate --finedance FineDance/ --out dataset --workers 8
+
+    Example: macebench curate --motions motions/ --music music/ --out dataset --set render.take_s=30
     """
     from macebench.curation.config import config_text, load_config
     from macebench.curation.pipeline import CurateJob
@@ -70,19 +91,59 @@ def run(
     if engine not in ("local", "ray"):
         raise UserError(f"--engine is {engine!r}; allowed are local and ray.")
     load_all(plugin)
-    settings = load_config(config, changes or ())
+    drawn = {"renderer": renderer, "body": body, "smpl_dir": smpl_dir}
+    settings = load_config(config, [*(changes or ()), *_render_changes(drawn)])
     if print_config:
         say(config_text(settings).rstrip())
         return EXIT_OK
+    recordings = (
+        *_songs(finedance, finedance_split, finedance_ignore, pairing),
+        *_motions(motions, music, assign_music, motion_fps, pairing),
+    )
+    job = CurateJob(
+        tuple(sources or ()), _out(out, sources or recordings), settings, limit, workers,
+        engine,  # type: ignore[arg-type]
+        ray_address, store, tuple(plugin or ()), keep_going, prune, recordings,
+    )  # fmt: skip
+    return _show_plan(job) if plan else _curate(job, report=not no_report)
+
+
+def _out(out: Path | None, sources: Sequence[Any]) -> Path:
+    """The folder of the data set. Raises `UserError` when it or the sources are missing."""
     if not sources:
         raise UserError("no sources are given.", hint="`macebench curate raw/ --out dataset` curates a folder.")
     if out is None:
         raise UserError("--out is missing.", hint="Name the folder of the data set with --out.")
-    job = CurateJob(
-        tuple(sources), out, settings, limit, workers, engine, ray_address, store, tuple(plugin or ()), keep_going,  # type: ignore[arg-type]
-        prune,
-    )  # fmt: skip
-    return _show_plan(job) if plan else _curate(job, report=not no_report)
+    return out
+
+
+def _render_changes(values: dict[str, Any]) -> list[str]:
+    """Options as changes of the section ``render``."""
+    given = {name: value for name, value in values.items() if value is not None}
+    return [f"render.{name}={json.dumps(str(value))}" for name, value in given.items()]
+
+
+def _songs(folder: Path | None, split: str, ignore: str, pairing: str | None) -> Iterable[MotionSource]:
+    """The songs of a FineDance folder."""
+    if folder is None:
+        return ()
+    from macebench.curation.finedance import finedance_sources
+    from macebench.curation.motion_sources import ORIGINAL
+
+    return finedance_sources(folder, split=split, ignore=ignore, pairing=pairing or ORIGINAL)
+
+
+def _motions(
+    folder: Path | None, music: Path | None, assign: bool, fps: float | None, pairing: str | None
+) -> Iterable[MotionSource]:
+    """The motion files of a folder."""
+    if folder is None:
+        if music is not None or assign:
+            raise UserError("--music and --assign-music need --motions.", hint="Name the folder of motions.")
+        return ()
+    from macebench.curation.motion_sources import motion_sources
+
+    return motion_sources(folder, music, pairing=pairing, assign=assign, fps=fps)
 
 
 def _curate(job: CurateJob, *, report: bool) -> int:
@@ -112,8 +173,15 @@ def _show_result(result: CurateResult) -> None:
 
 
 def _show_plan(job: CurateJob) -> int:
+    from macebench.curation.pipeline import RENDERED
     from macebench.curation.plan import make_plan
+    from macebench.curation.records import WORK
+    from macebench.curation.render import TABLE
 
+    table = job.out / WORK / RENDERED / TABLE
+    if job.motions:
+        say(f"to render         {len(job.motions)} recordings; not in the estimate")
+        job = dataclasses.replace(job, sources=(*job.sources, *([str(table)] if table.is_file() else [])))
     with progress_bar() as progress:
         planned = make_plan(job, progress)
     say(f"sources           {planned.n_sources} ({size(planned.n_bytes)})")

@@ -21,7 +21,7 @@ MOTION_CALIBRATIONS = (
     "random-music", "time-shifted", "frozen", "jitter", "half-speed", "mirrored", "two-second-loop", "foot-skate",
 )  # fmt: skip
 ALL_CALIBRATIONS = (*MOTION_CALIBRATIONS, "identity-swap")
-SHOWN_FAILURES = 5
+SHOWN_FILES, SHOWN_TEXTS = 5, 20
 DEFAULT_PROTOCOL = {"video": "ma2d-fixed/1", "motion": "motion3d-fixed/1"}
 
 
@@ -184,7 +184,7 @@ def run_and_show(config: EvalConfig, *, report: bool = True) -> int:
         write_report(config.out)
     show_tables(summary_tables(result))
     _show_reasons(result, config)
-    _show_failures(config.out)
+    _show_files(config.out)
     say(f"run folder  {config.out}")
     if report:
         say(f"report      {config.out / 'report.html'}")
@@ -199,6 +199,8 @@ def unscored(result: RunResult, model: str) -> int:
 
 
 def _show_reasons(result: RunResult, config: EvalConfig) -> None:
+    from macebench.results import RESULT_FILE
+
     names = {digest: f"{item['name']}/{item['version']}" for digest, item in result.protocols.items()}
     for digest, count in result.reference_unscored.items():
         if count:
@@ -208,8 +210,11 @@ def _show_reasons(result: RunResult, config: EvalConfig) -> None:
     if result.n_shared_clips:
         say(f"  note: {result.n_shared_clips} evaluated clips are also in the reference set")
     own = [entry.scores for entry in result.entries if entry.model.name == config.model]
-    for text, columns in sorted(_texts([score for scores in own for score in scores]).items()):
+    texts = sorted(_texts([score for scores in own for score in scores]).items())
+    for text, columns in texts[:SHOWN_TEXTS]:
         say(f"  {text}  ({', '.join(dict.fromkeys(columns))})")
+    if len(texts) > SHOWN_TEXTS:
+        say(f"  {len(texts) - SHOWN_TEXTS} more reasons and notes, see {config.out / RESULT_FILE}")
 
 
 def _texts(scores: Sequence[ScoreRecord]) -> dict[str, list[str]]:
@@ -224,12 +229,13 @@ def _texts(scores: Sequence[ScoreRecord]) -> dict[str, list[str]]:
     return found
 
 
-def _show_failures(out: Path) -> None:
-    """The files that could not be read, with what the reader said; the first few of many."""
+def _show_files(out: Path) -> None:
+    """The files that could not be read, or look odd, with what was said of them; the first few of many."""
     from macebench.results import TIMING_FILE
 
-    failures: dict[str, str] = json.loads((out / TIMING_FILE).read_text("utf-8"))["failures"]
-    for clip_id, text in list(failures.items())[:SHOWN_FAILURES]:
-        say(f"  cannot be read: {clip_id}: {text}")
-    if len(failures) > SHOWN_FAILURES:
-        say(f"  cannot be read: {len(failures) - SHOWN_FAILURES} more, see {out / TIMING_FILE}")
+    timing = json.loads((out / TIMING_FILE).read_text("utf-8"))
+    for title, found in (("cannot be read", timing["failures"]), ("look at", timing["doubts"])):
+        for clip_id, text in list(found.items())[:SHOWN_FILES]:
+            say(f"  {title}: {clip_id}: {text}")
+        if len(found) > SHOWN_FILES:
+            say(f"  {title}: {len(found) - SHOWN_FILES} more, see {out / TIMING_FILE}")

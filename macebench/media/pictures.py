@@ -33,6 +33,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from macebench.errors import MediaError
+from macebench.media.rates import steady_rate
 from macebench.media.ring import Ring
 from macebench.media.source import (
     TRUNCATED,
@@ -281,6 +282,7 @@ def probe(path: str, limits: Limits) -> dict[str, Any]:
         if duration is None:
             duration = _measured_length(video, stamps, float(rate or 0))
         check_length(duration, limits)
+        looked_at = sorted(stamps)[: -_REORDERING if len(stamps) == _LOOKED_AT else None]
         return {
             "width": geometry.width,
             "height": geometry.height,
@@ -288,10 +290,11 @@ def probe(path: str, limits: Limits) -> dict[str, Any]:
             "duration_s": duration,
             "has_audio": bool(container.streams.audio),
             "rotation_deg": geometry.rotation_deg,
-            "variable_rate": _is_variable(stamps, stream.time_base),
+            "variable_rate": _is_variable(looked_at, stream.time_base),
             "container": container_name(container, path),
             "codec": stream.codec_context.name,
             "n_frames": stream.frames or None,
+            "steady_fps": steady_rate(np.array(looked_at) * float(stream.time_base)),
         }
 
 
@@ -311,9 +314,6 @@ def _look(video: Video) -> tuple[Geometry | None, list[int]]:
 
 
 def _is_variable(stamps: list[int], base: Any) -> bool | None:
-    stamps = sorted(stamps)
-    if len(stamps) == _LOOKED_AT:
-        stamps = stamps[:-_REORDERING]
     if len(stamps) < 3:
         return None
     steps = np.diff(stamps)

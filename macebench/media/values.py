@@ -51,6 +51,8 @@ class VideoInfo:
         container: ``mp4``, ``mov``, ``webm``, ``mkv`` or ``ogg``.
         codec: Name of the video codec, such as ``h264``.
         n_frames: Pictures that the container declares, or None.
+        steady_fps: The constant rate to which the pictures are best brought (`macebench.media.rates.steady_rate`, of
+            those looked at for `variable_rate`); None where that is not known.
     """
 
     width: int
@@ -63,6 +65,7 @@ class VideoInfo:
     container: str
     codec: str
     n_frames: int | None
+    steady_fps: float | None = None
 
 
 @dataclass(frozen=True)

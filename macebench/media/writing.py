@@ -24,6 +24,9 @@ from numpy.typing import ArrayLike, NDArray
 from macebench.errors import UserError
 
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_COLOUR_TAGS = (
+    "-color_range", "tv", "-colorspace", "smpte170m", "-color_primaries", "smpte170m", "-color_trc", "smpte170m",
+)  # fmt: skip
 _FINISH_S = 600.0
 _SPACE_HINT = "Free some space, or choose another place."
 
@@ -37,6 +40,7 @@ def write_video(
     crf: int = 18,
     preset: str = "veryfast",
     metadata: dict[str, str] | None = None,
+    colour_tags: bool = False,
 ) -> Path:
     """Write an H.264 video with optional AAC sound.
 
@@ -49,6 +53,8 @@ def write_video(
         crf: Quality of x264, 0 (lossless) to 51.
         preset: Preset of x264.
         metadata: Tags of the container, such as ``{"comment": "generated"}``.
+        colour_tags: Say in the stream that its colours are BT.601 in limited range. Without it players guess by the
+            size of the picture; the pixels are the same.
 
     Returns:
         The path.
@@ -71,6 +77,7 @@ def write_video(
         command = [
             *_input(width, height, fps, sound),
             *_encoding(crf, preset, sound),
+            *(_COLOUR_TAGS if colour_tags else ()),
             *_container(_FORMATS[path.suffix.lower()], metadata or {}),
             f"file:{temporary.absolute()}",
         ]

@@ -38,6 +38,7 @@ from macebench.motion.files import (
     motion_from_rotations,
     orientation_note,
     read_motion,
+    size_note,
     write_motion,
 )
 from macebench.motion.pickles import as_array, read_pickle
@@ -167,7 +168,7 @@ def convert_files(
             failed[source] = str(error)
         else:
             (written if _write(target, motion) else unchanged).append(target)
-            if (note := orientation_note(motion)) is not None:
+            if (note := orientation_note(motion) or size_note(motion)) is not None:
                 notes[source] = note
         if progress is not None:
             progress("convert", done, len(pairs))

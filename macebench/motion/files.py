@@ -44,7 +44,7 @@ from macebench.types import N_JOINTS, Array, FloatArray, Motion
 __all__ = [
     "MAX_FPS", "MAX_FRAMES", "MAX_SECONDS", "MOTION_REASONS", "MOTION_SUFFIXES", "add_hands", "check_motion",
     "check_values",
-    "motion_from_joints", "motion_from_rotations", "orientation_note", "read_motion", "write_motion",
+    "motion_from_joints", "motion_from_rotations", "orientation_note", "read_motion", "size_note", "write_motion",
 ]  # fmt: skip
 
 MOTION_SUFFIXES: tuple[str, ...] = (".npz", ".npy", ".bvh")
@@ -54,6 +54,7 @@ MAX_FRAMES = 3600 * 240
 MAX_FPS = 1000.0
 MAX_VALUE = 1e5
 _UP_COSINE = 0.7
+_LEG_M = (0.3, 1.5)
 _NPZ_NAMES = ("joints", "rotations", "root", "fps", "up")
 _NO_RATE = "the file does not say it; give it with --motion-fps (macebench convert: --fps)"
 _PICKLE = "convert it once: macebench convert --trust-pickle FILE --out FOLDER"
@@ -214,6 +215,16 @@ def orientation_note(motion: Motion) -> str | None:
     axis = int(np.argmax(np.abs(mean)))
     sign = "-" if mean[axis] < 0 else ""
     return f"the body points along {sign}{'xyz'[axis]}, not along y: is the source's up axis right?"
+
+
+def size_note(motion: Motion) -> str | None:
+    """A sentence for the user when the legs are not as long as a person's in metres, else None. Nothing is changed."""
+    joints = motion.joints
+    bones = (joints[:, (1, 2)] - joints[:, (4, 5)], joints[:, (4, 5)] - joints[:, (7, 8)])
+    length = float(np.median(sum(np.linalg.norm(bone, axis=-1) for bone in bones)))
+    if _LEG_M[0] <= length <= _LEG_M[1]:
+        return None
+    return f"the legs are {length:.3g} m long: are the joints in metres?"
 
 
 def _check_fps(fps: float) -> None:

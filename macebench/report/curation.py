@@ -43,7 +43,8 @@ _STYLE = """
 .thumbs { display: flex; flex-wrap: wrap; gap: .7rem; } .thumbs figure { margin: 0; width: 164px; }
 .thumbs img { max-width: 160px; max-height: 160px; border-radius: 6px; display: block; }
 .thumbs figcaption { font-size: .74rem; color: var(--muted); overflow-wrap: anywhere; line-height: 1.3; }
-.key.kept { background: var(--accent); } .key.lost { background: var(--bad); } .funnel { max-width: 760px; width: 100%; }
+.key.kept { background: var(--accent); } .key.lost { background: var(--bad); }
+.funnel { max-width: 760px; width: 100%; }
 """
 
 
@@ -301,9 +302,8 @@ def _thumbnails(dataset: Path, pictures: Sequence[tuple[str, str]]) -> Html:
 
 
 def _hours(view: _View) -> Html:
-    genres = {name: value for name, value in view.genres.items()}
     sources = {name: value for (name, _), value in view.sources.items()}
-    return el("section", el("h2", "Clips and time"), _sums("genre", genres), _sums("source", sources))
+    return el("section", el("h2", "Clips and time"), _sums("genre", view.genres), _sums("source", sources))
 
 
 def _sums(what: str, sums: Mapping[str, Sequence[float]]) -> Html:
@@ -320,4 +320,10 @@ def _sums(what: str, sums: Mapping[str, Sequence[float]]) -> Html:
 
 def length(seconds: float) -> str:
     """A length for people."""
-    return f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+    return (
+        f"{seconds / 3600:.2f} h"
+        if seconds >= 3600
+        else f"{seconds / 60:.1f} min"
+        if seconds >= 60
+        else f"{seconds:.1f} s"
+    )

@@ -17,7 +17,9 @@ _WIDTH, _HEIGHT = 760.0, 150.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 8.0, 18.0, 24.0
 _MAX_POINTS = 700
 _BAR_WIDTH, _BAR_ROW, _LABEL_WIDTH, _VALUE_WIDTH = 380.0, 22.0, 120.0, 62.0
+# Logarithmic from the first ratio on; a ratio above the second is rounding beside a value, unless both are large.
 _LOG_RATIOS = (60.0, 1e6)
+_LARGE = 1e-3
 _Along = Callable[[float], float]
 
 
@@ -151,7 +153,7 @@ class _Scale:
 
     def __init__(self, values: Sequence[float]) -> None:
         low, high = min(values, default=0.0), max(values, default=1.0)
-        self.log = low > 0 and _LOG_RATIOS[0] < high / low < _LOG_RATIOS[1]
+        self.log = low > 0 and high / low > _LOG_RATIOS[0] and (high / low < _LOG_RATIOS[1] or low > _LARGE)
         self.low = math.log10(low) - 0.3 if self.log else min(low, 0.0)
         self.high = math.log10(high) if self.log else max(high, 0.0)
         if not self.high > self.low:

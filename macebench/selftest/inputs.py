@@ -134,13 +134,7 @@ def load_inputs(config: SelftestConfig, progress: Progress) -> Inputs:
     for path in config.plugins:
         registry.load_plugin(path)
     config.check()
-    made = _demo(config) if config.videos is None and config.motions is None else _folder(config, progress)
-    if made.n_clips < MIN_CLIPS:
-        raise UserError(
-            f"{made.n_clips} clips are too few: the self-test compares halves, so it needs {MIN_CLIPS} or more.",
-            hint="Without --motions and --videos it makes its own dances.",
-        )
-    return made
+    return _demo(config) if config.videos is None and config.motions is None else _folder(config, progress)
 
 
 def _protocols(asked: Sequence[str], tracks: Sequence[str]) -> list[Protocol]:
@@ -217,8 +211,8 @@ def _folder(config: SelftestConfig, progress: Progress) -> Inputs:
     from macebench.run import evidence_of, extract
 
     prepared = prepare(eval_config(config))
+    clips = _enough(prepared).generated.clips
     extracted = extract(prepared, progress)
-    clips = prepared.generated.clips
     benches = tuple(
         Bench(
             protocol,
@@ -255,4 +249,15 @@ def eval_config(config: SelftestConfig) -> EvalConfig:
 
 def prepared_folder(config: SelftestConfig) -> Prepared | None:
     """What reading the folder needs, nothing computed; None for the demo's dances."""
-    return None if config.videos is None and config.motions is None else prepare(eval_config(config))
+    return None if config.videos is None and config.motions is None else _enough(prepare(eval_config(config)))
+
+
+def _enough(prepared: Prepared) -> Prepared:
+    """The same, when it has enough clips; before anything is decoded."""
+    count = len(prepared.generated.clips)
+    if count < MIN_CLIPS:
+        raise UserError(
+            f"{count} clips are too few: the self-test compares halves, so it needs {MIN_CLIPS} or more.",
+            hint="Without --motions and --videos it makes its own dances.",
+        )
+    return prepared

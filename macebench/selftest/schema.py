@@ -66,8 +66,9 @@ class Cell(_Record):
         levels: The strengths, increasing.
         d_prime: That of the strongest strength; null when it has no value.
         rho: Spearman's rank correlation of the mean badness with the strength, clean included; null when it is
-        constant. monotone: Whether no step to the next strength makes the column better by more than one deviation of
-            that step over the splits.
+            constant.
+        monotone: Whether no step to the next strength makes the column better by more than one deviation of that step
+            over the splits.
         found_from: The smallest strength whose d' is 2 or more, or null.
     """
 

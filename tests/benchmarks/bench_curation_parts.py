@@ -70,7 +70,8 @@ def network_alone(windows: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    window, network = torch.zeros((1, 100, 27, 48, 3), dtype=torch.uint8), load_network()
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 100, 27, 48, 3), dtype=np.uint8)
+    window, network = torch.from_numpy(pixels), load_network()
     with torch.inference_mode():
         for _ in range(windows):
             network(window)
@@ -97,14 +98,15 @@ def naive_flow(path: Path) -> None:
             before = grey
 
 
-def best(rounds: int, work: Callable[[], object]) -> float:
-    """Shortest time of the work in seconds."""
-    times = []
+def best(rounds: int, works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Shortest time of each work in seconds; all take turns."""
+    times = dict.fromkeys(works, np.inf)
     for _ in range(rounds):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            times[name] = min(times[name], time.perf_counter() - start)
+    return times
 
 
 def measure(path: Path, options: argparse.Namespace) -> dict[str, tuple[float, int]]:
@@ -115,11 +117,11 @@ def measure(path: Path, options: argparse.Namespace) -> dict[str, tuple[float, i
     def motion() -> MotionObserver:
         return MotionObserver(MotionConfig())
 
-    rows: dict[str, tuple[float, int]] = {"PyAV pure decode": (best(rounds, lambda: pure_decode(path)), count)}
     with Decoder() as decoder:
         decoder.start()
         batches = list(decoder.frames(path, batch=BATCH, max_side=side))
         works: dict[str, Callable[[], object]] = {
+            "PyAV pure decode": lambda: pure_decode(path),
             "Decoder, full pictures": lambda: read(decoder, path, None, []),
             f"Decoder, max_side {side}": lambda: read(decoder, path, side, []),
             "shots (content, adaptive) alone": lambda: feed(batches, ShotsObserver("content")),
@@ -136,9 +138,10 @@ def measure(path: Path, options: argparse.Namespace) -> dict[str, tuple[float, i
             works["Decoder + shots (transnetv2) + motion"] = lambda: read(
                 decoder, path, side, [ShotsObserver("transnetv2"), motion()]
             )
-        rows |= {name: (best(rounds, work), count) for name, work in works.items()}
-    rows["naive: PySceneDetect, full size"] = (best(1, lambda: naive_scenes(path)), NAIVE)
-    rows["naive: Farnebäck, full size"] = (best(1, lambda: naive_flow(path)), NAIVE - 1)
+        rows = {name: (seconds, count) for name, seconds in best(rounds, works).items()}
+    naive = best(1, {"scenes": lambda: naive_scenes(path), "flow": lambda: naive_flow(path)})
+    rows["naive: PySceneDetect, full size"] = (naive["scenes"], NAIVE)
+    rows["naive: Farnebäck, full size"] = (naive["flow"], NAIVE - 1)
     return rows
 
 

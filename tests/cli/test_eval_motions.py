@@ -209,3 +209,13 @@ def test_a_file_that_cannot_be_read_is_named_every_time(tmp_path, dances):
     for _ in range(2):
         done = run("--motions", folder, "--reference", folder, "--out", tmp_path / "run", "--no-report", status=3)
         assert "cannot be read: odd: wrong shape: (50, 7), expected T x 315" in done.stdout
+
+
+def test_joints_that_are_not_upright_or_not_in_metres_are_pointed_out(tmp_path, dances, dance):
+    folder = dances(tmp_path / "a", 2)
+    np.savez(folder / "lying.npz", joints=dance(3).joints[..., [0, 2, 1]], fps=30.0)
+    np.savez(folder / "giant.npz", joints=1000 * dance(4).joints, fps=30.0)
+    done = run("--motions", folder, "--reference", folder, "--out", tmp_path / "run", "--no-report", status=3)
+    assert "look at: lying: the body points along z" in done.stdout
+    assert "look at: giant: the legs are" in done.stdout
+    assert "look at: dance" not in done.stdout

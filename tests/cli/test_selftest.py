@@ -60,3 +60,11 @@ def test_strict_fails_when_a_repaired_protocol_moves_the_wrong_way(tmp_path, mon
     assert main(["selftest", "--out", str(tmp_path)]) == 0
     assert main(["selftest", "--out", str(tmp_path), "--strict"]) == 3
     assert "x-fixed/1 fid_k under jitter, d' -2.5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("plan", [(), ("--plan",)])
+def test_too_few_clips_are_refused_before_anything_is_read(tmp_path, dances, plan):
+    folder = dances(tmp_path / "few", 3)
+    done = run("--motions", folder, "--out", tmp_path / "out", "--store", tmp_path / "store", *plan, status=2)
+    assert "3 clips are too few" in done.stderr
+    assert not list((tmp_path / "store").rglob("*.npz"))

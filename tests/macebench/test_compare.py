@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from macebench.compare import COSTLY_PERMUTATIONS, TOO_FEW, compare_runs, write_comparison
+from macebench.compare import COSTLY_PERMUTATIONS, TOO_FEW, UNKNOWN_METRIC, compare_runs, write_comparison
 from macebench.compare_plot import _turn
 from macebench.compare_records import Comparison, Contrast, as_csv
 from macebench.errors import UserError
@@ -289,6 +289,20 @@ def test_metrics_of_other_people(tmp_path):
     assert tests["compare_fails"].reason == "metric failed: ZeroDivisionError: oh"
 
 
+def test_a_score_of_an_unknown_metric_is_shown_with_a_reason(runs):
+    """As for who has the run of somebody else, and not the plug-in."""
+    for folder in runs:
+        text = (folder / "result.json").read_text("utf-8")
+        result = json.loads(text)
+        own = result["entries"][0]["scores"]
+        own.append({**own[0], "name": "hip_height", "better": "higher"})
+        (folder / "result.json").write_text(json.dumps(result), "utf-8")
+    found = by_name(compare_runs(*runs, n_permutations=20))["hip_height"]
+    assert found.reason == UNKNOWN_METRIC
+    assert found.p_value is None
+    assert found.better == "higher"
+
+
 def test_files_are_the_same_for_the_same_seed(runs, tmp_path):
     found = [compare_runs(*runs, n_permutations=60, seed=seed) for seed in (1, 1, 2)]
     files = [[path.read_bytes() for path in write_comparison(item, tmp_path / str(k))] for k, item in enumerate(found)]
@@ -341,6 +355,13 @@ def test_verdicts():
     assert contrast(p_holm=0.051, favours="second").verdict == "open"
     assert contrast(favours="second").verdict == "open"
     assert contrast(p_holm=0.01).verdict == "differs"
+    two_sided = {"better": "reference", "reference": 0.74, "favours": "second", "p_holm": 0.01}
+    assert contrast(**two_sided, first=0.81, second=0.76).verdict == "second"
+    assert contrast(**two_sided, first=0.81, second=0.68, low=0.08, high=0.18).verdict == "differs"  # 0.07, 0.06 away
+    assert contrast(**two_sided, first=1.81, second=0.73, low=1.03, high=1.13).verdict == "second"  # 1.07, 0.01 away
+    band = {"kind": "set", "null_low": -0.05, "null_high": 0.06}
+    assert contrast(**two_sided | band, first=0.81, second=0.68).verdict == "differs"
+    assert contrast(**two_sided | band, first=0.91, second=0.71).verdict == "second"
     assert _turn(contrast(better="lower")) == -1
     assert _turn(contrast(better="higher")) == 1
     assert _turn(contrast(better="reference", difference=-1.0, favours="first")) == -1

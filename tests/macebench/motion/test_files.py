@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from macebench.errors import MediaError
 from macebench.motion import MOTION_REASONS, MOTION_SUFFIXES, arrays, files, read_motion, write_motion
-from macebench.motion.files import orientation_note
+from macebench.motion.files import orientation_note, size_note
 from macebench.motion.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
 from macebench.skeleton import SMPL_OFFSETS_M, forward_kinematics
 from macebench.types import Motion
@@ -394,3 +394,10 @@ def test_every_flipped_byte_of_ours_gives_a_motion_or_a_reason(tmp_path):
 
 def test_the_suffixes():
     assert MOTION_SUFFIXES == (".npz", ".npy", ".bvh")
+
+
+def test_a_body_that_is_not_in_metres_is_noticed():
+    body = forward_kinematics(np.zeros((T, 24, 3)), np.zeros((T, 3)))
+    assert size_note(Motion(30, body)) is None
+    assert size_note(Motion(30, 100 * body)).startswith("the legs are 8")
+    assert "metres" in size_note(Motion(30, body / 39.37))

@@ -94,3 +94,11 @@ def test_the_line_of_the_aim_is_the_reference_sets_own_value():
     truth = RowView("reference set", "reference", "", 3, {"x": record("x", 0.25)})
     assert "reference 0.250" in bars([row, truth])
     assert 'class="aim"' not in bars([row])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log"), [(1.0, 50.0, False), (1.0, 500.0, True), (19.0, 3.8e19, True), (3e-17, 0.006, False)]
+)
+def test_values_far_apart_are_drawn_on_a_log_scale_and_rounding_is_not(low, high, log):
+    rows = [RowView("one", "evaluated", "", 3, {"x": record("x", value)}) for value in (low, high)]
+    assert ("log scale" in bars(rows)) == log

@@ -1,0 +1,113 @@
+"""``macebench data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from macebench.cli.console import progress_bar, say, show_tables
+from macebench.errors import EXIT_OK, EXIT_UNSCORED, UserError
+
+if TYPE_CHECKING:
+    from macebench.curation.audit import AuditReport
+
+app = typer.Typer(help="Look after a data set: audit, verify, opt out.", no_args_is_help=True)
+Dataset = Annotated[Path, typer.Argument(help="Data set folder.")]
+Workers = Annotated[int, typer.Option(help="Worker processes.")]
+MAX_SHOWN = 20
+
+
+@app.command("audit")
+def audit(
+    dataset: Dataset,
+    workers: Workers = 1,
+    out: Annotated[Path | None, typer.Option(help="JSON file; PNG and HTML go beside it.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Folder of the store.")] = None,
+) -> int:
+    """Hours, genres, split leaks by source, sound and picture, duplicates, broken files; exit 3 when there are errors.
+
+    Example: macebench data audit DATASET --workers 2
+    """
+    from macebench.curation._audit_page import write_report
+    from macebench.curation.audit import audit as run
+    from macebench.store import ensure_writable
+
+    _check(workers)
+    path = out if out is not None else dataset / "audit.json"
+    if out is not None:
+        ensure_writable(path.parent)
+    with progress_bar() as progress:
+        report = run(dataset, workers=workers, store=store, progress=progress)
+    paths = write_report(report, path)
+    show_tables([_split_table(report)])
+    _show_findings(report)
+    say(f"page  {paths[-1]}")
+    return EXIT_UNSCORED if report.failed else EXIT_OK
+
+
+@app.command("verify")
+def verify(dataset: Dataset, workers: Workers = 1) -> int:
+    """Check hashes, counts and one picture of each clip; exit 3 when something is wrong."""
+    from macebench.curation.audit import verify as run
+
+    _check(workers)
+    with progress_bar() as progress:
+        report = run(dataset, workers=workers, progress=progress)
+    _show_findings(report)
+    say(f"{report.clips} clips: {'errors found' if report.failed else 'whole'}")
+    return EXIT_UNSCORED if report.failed else EXIT_OK
+
+
+@app.command("optout")
+def optout(
+    dataset: Dataset,
+    listing: Annotated[Path, typer.Option("--list", help="Text file: one SHA-256 or salted id a line.")],
+    apply: Annotated[bool, typer.Option("--apply", help="Remove the clips; without it they are only listed.")] = False,
+) -> None:
+    """List the clips of a data set that an opt-out list names, or remove them."""
+    from macebench.curation.optout import apply_optout
+
+    done = apply_optout(dataset, listing, apply=apply)
+    for clip_id in done.clips:
+        say(clip_id)
+    if apply:
+        say(f"{len(done.clips)} clips opted out, {done.removed_files} files removed, {done.kept_clips} clips stay")
+    else:
+        say(f"{len(done.clips)} clips are on the list, {done.kept_clips} stay; --apply removes them")
+
+
+def _check(workers: int) -> None:
+    if workers < 1:
+        raise UserError(f"--workers is {workers}; it must be 1 or more.")
+
+
+def _split_table(report: AuditReport) -> object:
+    from rich.table import Table
+
+    table = Table(title=f"{report.dataset}: {report.clips} clips")
+    for name in ("split", "clips", "hours", "genres", "frames a second", "sizes", "without sound"):
+        table.add_column(name)
+    for name, one in report.splits.items():
+        counts = (one.genres, one.fps, one.sizes)
+        lists = [", ".join(f"{key} {count}" for key, count in list(values.items())[:8]) for values in counts]
+        table.add_row(_plain(name), str(one.clips), f"{one.hours:.3f}", *map(_plain, lists), str(one.without_sound))
+    return table
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape("".join(letter if letter.isprintable() else "\ufffd" for letter in text))
+
+
+def _show_findings(report: AuditReport) -> None:
+    for (severity, kind), count in report.counts().items():
+        say(f"{severity:<8} {kind:<18} {count}")
+        named = [one for one in report.findings if (one.severity, one.kind) == (severity, kind)]
+        for one in named[:MAX_SHOWN] if severity != "note" or count <= MAX_SHOWN else []:
+            clips = ", ".join(one.clips[:4]) + (f" and {len(one.clips) - 4} more" if len(one.clips) > 4 else "")
+            say(f"  {clips + ': ' if clips else ''}{one.detail}")
+        if count > MAX_SHOWN:
+            say(f"  and {count - MAX_SHOWN} more")

@@ -1,0 +1,100 @@
+import os
+import tracemalloc
+
+import pytest
+
+from macebench.curation.records import Index
+from macebench.curation.sources import Source, iter_sources, shown
+from macebench.errors import UserError
+
+
+def names(*specs):
+    return sorted(source.name for source in iter_sources(specs))
+
+
+def touch(folder, *paths):
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(b"x")
+
+
+def test_a_folder_gives_its_videos_and_nothing_else(tmp_path):
+    touch(tmp_path, "a.mp4", "b/c.MKV", "b/.hidden.mp4", ".git/d.mp4", "notes.txt", "e.wav")
+    assert names(tmp_path) == ["a.mp4", "b/c.MKV"]
+
+
+def test_hostile_names_are_text(tmp_path):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    for name in (b"bad\xff.mp4", b"new\nline.mp4", b"-rf.mp4", "ü <b>.mp4".encode(), b"file:x.mp4"):
+        (folder / os.fsdecode(name)).write_bytes(b"x")
+    found = names(folder)
+    assert found == sorted(["bad\\xff.mp4", "new\nline.mp4", "-rf.mp4", "ü <b>.mp4", "file:x.mp4"])
+    for name in found:
+        name.encode("utf-8")
+
+
+def test_a_link_out_of_the_folder_is_refused_not_followed(tmp_path):
+    touch(tmp_path, "outside.mp4", "raw/a.mp4")
+    (tmp_path / "raw" / "out.mp4").symlink_to(tmp_path / "outside.mp4")
+    (tmp_path / "raw" / "in.mp4").symlink_to(tmp_path / "raw" / "a.mp4")
+    (tmp_path / "raw" / "loop").symlink_to(tmp_path / "raw")
+    found = {source.name: source.refused for source in iter_sources([tmp_path / "raw"])}
+    assert found == {"a.mp4": "", "in.mp4": "", "out.mp4": "link leaves the folder"}
+
+
+def test_lists_and_tables_are_relative_to_their_own_folder(tmp_path):
+    import pandas as pd
+
+    listing = tmp_path / "list.txt"
+    listing.write_bytes(b"# comment\na.mp4\r\n\nsub/b.mp4\n/abs/c.mp4\n")
+    found = {source.name: source.path for source in iter_sources([listing])}
+    assert found["a.mp4"] == tmp_path / "a.mp4"
+    assert str(found["/abs/c.mp4"]) == "/abs/c.mp4"
+    table = tmp_path / "table.parquet"
+    rows = {"path": ["a.mp4", "b.mp4"], "genre": ["Folk", None], "other": [1, 2], "refused": ["", "no music"]}
+    pd.DataFrame(rows).to_parquet(table)
+    sources = sorted(iter_sources([table]), key=lambda source: source.name)
+    assert [dict(source.facts) for source in sources] == [{"genre": "Folk"}, {}]
+    assert [source.refused for source in sources] == ["", "no music"]
+
+
+def test_what_is_no_source_is_named(tmp_path):
+    import pandas as pd
+
+    touch(tmp_path, "sound.wav")
+    pd.DataFrame({"file": ["a"]}).to_parquet(tmp_path / "t.parquet")
+    (tmp_path / "u.parquet").write_bytes(b"no table")
+    for name, word in (("none", "does not exist"), ("sound.wav", "no video"), ("t.parquet", "no column path"),
+                       ("u.parquet", "no Parquet file")):  # fmt: skip
+        with pytest.raises(UserError, match=word):
+            list(iter_sources([tmp_path / name]))
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_paths_plan_in_constant_memory(tmp_path):
+    def peak(count):
+        listing = tmp_path / f"{count}.txt"
+        with listing.open("w") as file:
+            file.writelines(f"folder/{(i * 7919) % count:09d}.mp4\n" for i in range(count))
+        tracemalloc.start()
+        index = Index(tmp_path / f"{count}.sqlite")
+        index.plan(iter_sources([listing]))
+        seen, last = 0, ""
+        for chunk in index.chunks(2048):
+            for source in chunk:
+                assert source.name > last
+                last = source.name
+            seen += len(chunk)
+        index.close()
+        assert seen == count
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert peak(100_000) - peak(10_000) < 6e6  # 90 000 paths alone would be more; Python interns parts of paths
+
+
+def test_shown_uses_forward_slashes():
+    assert shown(os.path.join("a", "b.mp4")) == "a/b.mp4"
+    assert Source("x", "x", {"genre": "a"}).facts_json == '{"genre": "a"}'
