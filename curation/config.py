@@ -64,6 +64,7 @@ class GeneralConfig:
         decode_per_s: The same for each second of video, on top.
         source_s: Seconds that one source may take in all; after that its worker is ended.
         source_per_s: The same for each second of video, on top.
+        gpus: Share of a GPU that one worker needs on a Ray cluster.
     """
 
     seed: int = 0
@@ -77,10 +78,13 @@ class GeneralConfig:
     decode_per_s: float = field(default=4.0, metadata=_RUN)
     source_s: float = field(default=900.0, metadata=_RUN)
     source_per_s: float = field(default=60.0, metadata=_RUN)
+    gpus: float = field(default=0.0, metadata=_RUN)
 
     def __post_init__(self) -> None:
         if self.seed < 0 or self.max_thumbnails < 0:
             raise ValueError("seed and max_thumbnails must be 0 or more")
+        if self.gpus < 0:
+            raise ValueError("gpus must be 0 or more")
         if self.max_side < 64:
             raise ValueError("max_side must be 64 or more")
         if min(self.decode_s, self.decode_per_s, self.source_s, self.source_per_s) <= 0:

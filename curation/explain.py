@@ -26,6 +26,15 @@ from macebench.curation.stage import Stage, Task
 from macebench.errors import MediaError, UserError
 from macebench.store import Store
 
+COMPARED = {
+    "shots": {"length_s": "min_shot_s"},
+    "motion": {"residual": "min_residual"},
+    "person": {
+        "several_share": "max_several_share", "body_share": "min_body_share", "drawn_share": "max_drawn_share",
+        "height_share": "min_height_share",
+    },
+}  # fmt: skip
+"""Stage -> score -> field of its config that it is compared with, for built-in stages without an attribute ``limits``."""
 _HINT = "`macebench curate SOURCES... --out DATASET` makes a data set."
 
 
@@ -154,7 +163,7 @@ def limits(config: CurateConfig) -> dict[str, tuple[str, Any]]:
     """
     found: dict[str, tuple[str, Any]] = {}
     for name in config.stages:
-        compared = getattr(registry.get("stages", name), "limits", None) or {}
+        compared = getattr(registry.get("stages", name), "limits", None) or COMPARED.get(name, {})
         for score, setting in compared.items():
             found[f"{name}.{score}"] = (f"{name}.{setting}", getattr(config.sections[name], setting, None))
     return found

@@ -35,6 +35,7 @@ from macebench.curation.observe import (
     probed,
     save_timelines,
     thumbnail_at,
+    thumbnail_of,
 )
 from macebench.curation.outcomes import OptOuts, optouts
 from macebench.curation.records import (
@@ -196,7 +197,7 @@ class _Work:
         stages = self.worker.stages
         early = next((i for i, stage in enumerate(stages) if isinstance(stage, ObservingStage)), len(stages))
         decided = self._decide((task,), stages[:early])
-        pictures: Timeline | None = None
+        pictures = None if decided.kept else self._first_picture()
         hopeless = False
         if decided.kept and early < len(stages):
             self.at = "decode"
@@ -209,6 +210,16 @@ class _Work:
                 seen = [dataclasses.replace(item, observed=measured_with(item, timelines)) for item in decided.kept]
                 decided = self._decide(tuple(seen), stages[early:]).after(decided.ledger)
         self._finish(info.duration_s, decided, pictures, hopeless)
+
+    def _first_picture(self) -> Timeline | None:
+        """The first picture of a source that is not decoded, for its row in the ledger."""
+        try:
+            for batch in self.worker.decoder.frames(self.path, batch=1, max_side=_THUMBNAILS.SIDE):
+                return thumbnail_of(batch.frames[0])
+        except MediaError as error:
+            if error.reason in PASSING:
+                raise
+        return None
 
     def _decide(self, tasks: tuple[Task, ...], stages: list[Stage]) -> Decided:
         return decide(tasks, stages, self._enter)

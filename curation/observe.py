@@ -122,6 +122,12 @@ def jpeg(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(data, np.uint8).ravel()
 
 
+def thumbnail_of(frame: NDArray[np.uint8]) -> Timeline:
+    """A timeline of `Thumbnails` with this one picture."""
+    data = jpeg(frame)
+    return Timeline(np.zeros(1), {"jpeg": data[None], "size": np.array([len(data)], np.int64)})
+
+
 def thumbnail_at(timeline: Timeline, start_s: float, end_s: float) -> bytes:
     """The JPEG nearest to the middle of a span, from inside it where there is one; empty when there is none at all."""
     times = timeline.times_s

@@ -220,7 +220,7 @@ def _work_off(job: CurateJob, index: Index, report: Progress, stop: threading.Ev
     total, _ = index.counts()
     plugins = tuple(Path(path).absolute() for path in job.plugins)
     plan = WorkerPlan(Path(job.out).absolute(), _store(job), job.config.plain(), plugins, job.keep_going)
-    work = Work(process_source, setup_worker, (plan,))
+    work = Work(process_source, setup_worker, (plan,), job.config.general.gpus)
     done, begin, measured = 0, time.perf_counter(), Measured()
     report("sources", done, total)
     how: dict[str, Any] = {"workers": job.workers, "engine": job.engine, "stop": stop}

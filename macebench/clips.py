@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from macebench.errors import UserError
 from macebench.motion import MOTION_SUFFIXES
+from macebench.motion.files import PICKLE_SUFFIXES
 from macebench.optout import HASH_COLUMNS, ID_COLUMNS, dataset_optout
 from macebench.types import Clip
 
@@ -95,6 +96,9 @@ def load_set(
                         hint=f"Name a folder of {kind}s, or make a data set with `macebench demo`.")  # fmt: skip
     else:
         files, name = _from_folder(folder, _SUFFIXES[kind]), folder.name
+        # Beside motions, a pickle counts as one that cannot be read; a folder of nothing else is refused.
+        if kind == "motion" and files:
+            files = _from_folder(folder, (*MOTION_SUFFIXES, *PICKLE_SUFFIXES))
     if not files:
         raise UserError(f"{spec} holds no {kind}.", hint=_no_file_hint(folder, kind))
     if only is not None:
@@ -106,7 +110,7 @@ def load_set(
 
 def _no_file_hint(folder: Path, kind: Kind) -> str:
     allowed = f"A {kind} ends in {', '.join(_SUFFIXES[kind])}."
-    if kind == "motion" and next(folder.rglob("*.pkl"), None) is not None:
+    if kind == "motion" and _from_folder(folder, PICKLE_SUFFIXES):
         return f"{allowed} `macebench convert {folder} --out DIR --trust-pickle` reads .pkl files."
     return allowed
 

@@ -55,11 +55,13 @@ class Work(Generic[Job, Result]):
         function: Top-level function of one job.
         setup: Top-level function called once in every worker, or None.
         setup_arguments: Its arguments.
+        gpus: Share of a GPU that a worker needs on a Ray cluster; local workers see all.
     """
 
     function: Callable[[Job], Result]
     setup: Callable[..., None] | None = None
     setup_arguments: tuple[Any, ...] = ()
+    gpus: float = 0.0
 
 
 def run_jobs(
@@ -336,7 +338,7 @@ def _run_ray(
 ) -> Iterator[tuple[int, Result | Crashed]]:
     """The same contract on Ray actors, one job each; an actor that dies is replaced."""
     ray = _start_ray(workers, address)
-    new_actor = ray.remote(num_cpus=1, max_restarts=0)(_RayWorker).remote
+    new_actor = ray.remote(num_cpus=1, num_gpus=work.gpus, max_restarts=0)(_RayWorker).remote
     line = _Line(len(jobs))
     idle: list[Any] = []
     busy: dict[Any, tuple[int, Any]] = {}

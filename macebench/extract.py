@@ -23,6 +23,7 @@ import numpy as np
 from macebench import registry
 from macebench.errors import MediaError, UserError
 from macebench.motion import MOTION_SUFFIXES
+from macebench.motion.files import PICKLE_SUFFIXES
 from macebench.pose import PoseEstimator, PoseSession
 from macebench.protocol import BeatRules, PoseBackend
 from macebench.store import Artifact, Ingredients, Store
@@ -370,4 +371,5 @@ def sound_of(clip: Clip) -> tuple[Path, str] | None:
     """The sound file of a clip and its hash: its music when given, else the video itself; a motion has none."""
     if clip.music is not None:
         return clip.music, clip.music_sha256
-    return None if clip.path.suffix.lower() in MOTION_SUFFIXES else (clip.path, clip.sha256)
+    silent = (*MOTION_SUFFIXES, *PICKLE_SUFFIXES)
+    return None if clip.path.suffix.lower() in silent else (clip.path, clip.sha256)

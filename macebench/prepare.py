@@ -46,7 +46,7 @@ class EvalConfig:
         pose: Registered pose back end.
         pose_settings: Its settings.
         music: Folder of sound files by stem.
-        limit: Only the first so many clips of each set.
+        limit: Only the first so many clips of the evaluated and of the reference set; the training set stays whole.
         workers: Worker processes for decoding and pose.
         engine: ``local`` or ``ray``.
         store: Folder of the store; None is the user's.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from macebench.errors import UserError
 from macebench.registry import unknown
@@ -27,7 +27,7 @@ from macebench.registry import unknown
 _LATER = {
     "sampling": ("window_frames", "stride_frames", "whole_reference"),
     "beats": ("beyond_end",),
-    "": ("contact",),
+    "": ("contact", "pixels"),
 }
 _PROSE = {"title", "description", "source", "known_defects", "changes"}
 HASH_DIGITS = 12
@@ -151,6 +151,35 @@ class ContactRules(_Rules):
     pfc: str
 
 
+Alignment = Literal["crop-time", "nearest-time", "resize"]
+
+
+class PixelRules(_Rules):
+    """How frames are compared with the reference's frames (see `macebench.pairs` and `macebench.metrics.pixels`).
+
+    Attributes:
+        align: What may be done to a pair of videos that differ in size, length or frame times; empty refuses them.
+        ssim: Variant of SSIM.
+        psnr_cap_db: Largest PSNR of a frame, and that of a frame equal to the reference's.
+        lpips_input: Range that pixels are brought to before LPIPS. The networks were trained on ``-1..1``; ``0..1`` is
+            what DisCo's published code feeds.
+        fvd_frames: Frames of one clip of the Fréchet video distance.
+        weights: SHA-256 of each weights file, by its name in the weights table.
+    """
+
+    align: tuple[Alignment, ...] = ()
+    ssim: Literal["grey-uniform7", "rgb-uniform7", "gaussian", "torchmetrics"]
+    psnr_cap_db: float = Field(default=100.0, gt=0)
+    lpips_input: Literal["-1..1", "0..1"] = "-1..1"
+    fvd_frames: Literal[16] = 16
+    weights: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("align")
+    @classmethod
+    def _in_order(cls, value: tuple[Alignment, ...]) -> tuple[Alignment, ...]:
+        return tuple(sorted(set(value)))
+
+
 class PoseBackend(_Rules):
     """The pose back end of a resolved protocol.
 
@@ -201,6 +230,7 @@ class Protocol(_Rules):
     normaliser: Normaliser | None = None
     beats: BeatRules | None = None
     contact: ContactRules | None = None
+    pixels: PixelRules | None = None
     metrics: tuple[str, ...]
     pose_backend: PoseBackend | None = None
     reference: Reference | None = None
@@ -256,6 +286,10 @@ class Protocol(_Rules):
     def need_contact(self) -> ContactRules:
         """The foot contact rules; a `UserError` when this protocol has none."""
         return _need(self.contact, self.id, "contact")
+
+    def need_pixels(self) -> PixelRules:
+        """The rules of paired frames; a `UserError` when this protocol has none."""
+        return _need(self.pixels, self.id, "pixels")
 
     def need_pose(self) -> PoseRules:
         """The pose rules; a `UserError` when this protocol has none."""

@@ -101,5 +101,8 @@ _TRACKERS: dict[str, _Tracker] = {
     "edge": _edge,
     "lodge": _lodge,
     "bailando": _percussive,
+    "megadance": _percussive,
+    "mace3d": _edge,
+    "flowerdance": _edge,
 }
 VARIANTS = tuple(_TRACKERS)

@@ -39,7 +39,9 @@ from macebench.registry import unknown
 from macebench.types import Array, FloatArray
 
 MUSIC_VARIANTS = _music_beats.VARIANTS
-MOTION_VARIANTS = ("fixed", "mace2d", "published")
+PUBLISHED = ("published", "aist", "bailando", "lodge", "megadance", "mace3d", "flowerdance", "mace2d")
+"""One rule under the names of the codes that share it; they differ in frame rate and smoothing only."""
+MOTION_VARIANTS = ("fixed", *PUBLISHED)
 DIRECTIONS = ("music_to_motion", "motion_to_music")
 NO_MUSIC_BEATS = "no music beats"
 NO_MOTION_BEATS = "no motion beats"

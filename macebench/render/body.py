@@ -108,7 +108,7 @@ class BodyMesh:
 def outermost_vertices(vertices: Array, weights: Array, directions: int = 90) -> Array:
     """Numbers of the vertices that are outermost of their joint's part in some of many directions.
 
-    What a part of radius r reaches to is found within r / 100.
+    What a part of radius r reaches to is found within r / 40.
 
     Args:
         vertices: (V, 3) rest pose.

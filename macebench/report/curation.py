@@ -166,7 +166,7 @@ def _yield(view: _View) -> Html:
     rejected = view.summary["rejected"]
     rows = [
         el("tr", el("td", item["stage"]), el("td", item["reason"]), el("td", item["spans"]),
-           el("td", length(item["seconds"])))
+           el("td", length(item["seconds"]) if item["seconds"] else "–"))
         for item in rejected
     ]  # fmt: skip
     head = el("thead", el("tr", *(el("th", name) for name in ("stage", "reason", "spans", "time"))))
@@ -223,7 +223,8 @@ def _histogram(name: str, scores: _Scores, limit: tuple[str, Any] | None) -> Htm
     both = np.concatenate([kept, lost])
     if not len(both) or (both.min() == both.max() and limit is None):
         return None
-    threshold = float(limit[1]) if limit is not None and isinstance(limit[1], int | float) else math.nan
+    compared = limit is not None and isinstance(limit[1], int | float) and not isinstance(limit[1], bool)
+    threshold = float(limit[1]) if limit is not None and compared else math.nan
     low, high = _range(both, threshold)
     counts = [np.histogram(np.clip(part, low, high), _BINS, (low, high))[0] for part in (kept, lost)]
     top = max(int((counts[0] + counts[1]).max()), 1)
@@ -231,7 +232,7 @@ def _histogram(name: str, scores: _Scores, limit: tuple[str, Any] | None) -> Htm
     if math.isfinite(threshold):
         at = f"{_along(threshold, low, high):.1f}"
         parts.append(el("path", class_="limit", d=f"M{at} 4V{_BASE:g}"))
-    said = f"{limit[0]} = {limit[1]}" if limit is not None else "compared with nothing"
+    said = f"{limit[0]} = {limit[1]}" if limit is not None else "no threshold"
     label = f"{name}: {plural(len(kept), 'kept clip')}, {plural(len(lost), 'rejected span')}; {said}"
     picture = el("svg", el("title", label), *parts, class_="hist", viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}", role="img",
                  aria_label=label)  # fmt: skip

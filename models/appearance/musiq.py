@@ -24,20 +24,57 @@ VBench's use (`vbench/imaging_quality.py` of 0.1.5): a picture whose longer side
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+
+from macebench.models.appearance._common import Settings, fit, load, placed, torch_dtype
+from macebench.models.appearance._tensorfile import TensorFile
+from macebench.models.appearance._transformer import Layer, Linear, Norm, encode, linear, norm
+from macebench.weights import WeightsFile
 
 PATCH = 32
 GRID = 10
 LONGER_SIDES = (224, 384)
 VBENCH_LONGER_SIDE = 512
+_WIDTH, _LAYERS, _HEADS, _HIDDEN = 384, 14, 6, 1152
+_GROUPS = 32
 _NORM_EPS = 1e-6
 _STANDARD_EPS = 1e-5
+_STEM_PATCHES = 256
 
 
-def vbench_input(frames: Tensor) -> Tensor:
-    """(B, 3, h, w) pictures in [0, 1] of (B, 3, H, W) in 0 to 255: the longer side is at most 512.
+def shapes(width: int = _WIDTH, layers: int = _LAYERS, hidden: int = _HIDDEN) -> dict[str, tuple[int, ...]]:
+    """Shape of each tensor by its published name."""
+    encoder = "transformer_encoder"
+    result: dict[str, tuple[int, ...]] = {
+        "conv_root.weight": (64, 3, 7, 7), "gn_root.weight": (64,), "gn_root.bias": (64,),
+        "block1.conv1.weight": (64, 64, 1, 1), "block1.conv2.weight": (64, 64, 3, 3),
+        "block1.conv3.weight": (256, 64, 1, 1), "block1.conv_proj.weight": (256, 64, 1, 1),
+        "embedding.weight": (width, 256 * (PATCH // 4) ** 2), "embedding.bias": (width,),
+        "head.weight": (1, width), "head.bias": (1,),
+        f"{encoder}.cls": (1, 1, width),
+        f"{encoder}.posembed_input.position_emb": (1, GRID * GRID, width),
+        f"{encoder}.scaleembed_input.scale_emb": (len(LONGER_SIDES) + 1, 1, width),
+        f"{encoder}.encoder_norm.weight": (width,), f"{encoder}.encoder_norm.bias": (width,),
+    }  # fmt: skip
+    for name, channels in (("gn1", 64), ("gn2", 64), ("gn3", 256), ("gn_proj", 256)):
+        result |= {f"block1.{name}.weight": (channels,), f"block1.{name}.bias": (channels,)}
+    for index in range(layers):
+        block = f"{encoder}.transformer.encoderblock_{index}"
+        for part in ("query", "key", "value", "out"):
+            result |= {f"{block}.attention.{part}.weight": (width, width), f"{block}.attention.{part}.bias": (width,)}
+        for part, (outputs, inputs) in {"fc1": (hidden, width), "fc2": (width, hidden)}.items():
+            result |= {f"{block}.mlp.{part}.weight": (outputs, inputs), f"{block}.mlp.{part}.bias": (outputs,)}
+        for part in ("norm1", "norm2"):
+            result |= {f"{block}.{part}.weight": (width,), f"{block}.{part}.bias": (width,)}
+    return result
+
+
+def musiq_input(frames: Tensor) -> Tensor:
+    """(B, 3, h, w) float32 pictures in [0, 1] of (B, 3, H, W) frames in 0 to 255: the longer side is at most 512.
 
     The sizes are cut, not rounded: 288 x 544 becomes 271 x 512.
     """
@@ -45,28 +82,96 @@ def vbench_input(frames: Tensor) -> Tensor:
     pictures = frames.float()
     if max(height, width) > VBENCH_LONGER_SIDE:
         scale = VBENCH_LONGER_SIDE / max(height, width)
-        size = (int(scale * height), int(scale * width))
+        size = (max(int(scale * height), 1), max(int(scale * width), 1))
         pictures = F.interpolate(pictures, size, mode="bilinear", align_corners=False, antialias=False)
     return pictures / 255.0
 
 
-class StandardConv(nn.Conv2d):
-    """Convolution without bias whose filters are used with mean 0 and deviation 1; the border is as TensorFlow's."""
+class Musiq:
+    """The network, ready to run.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
-        super().__init__(inputs, outputs, kernel, stride, bias=False)
+    Args:
+        file: Its tensors under the published names.
+        device: ``cpu`` or ``cuda``.
+        dtype: What is computed with.
+        width: Width of the transformer.
+        layers: Layers of the transformer.
+        hidden: Width inside its layers.
 
-    def standardise(self) -> None:
-        """Replace the filters by the standardised ones, once and for all; call it after loading."""
-        with torch.no_grad():
-            mean = self.weight.mean(dim=(1, 2, 3), keepdim=True)
-            deviation = self.weight.std(dim=(1, 2, 3), keepdim=True, unbiased=False)
-            self.weight.copy_((self.weight - mean) / (deviation + _STANDARD_EPS))
+    Raises:
+        UserError: the tensors do not fit.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        return F.conv2d(_same(x, kernel, stride), self.weight, stride=stride)
+    def __init__(
+        self, file: TensorFile, device: str = "cpu", dtype: torch.dtype = torch.float32,
+        *, width: int = _WIDTH, layers: int = _LAYERS, hidden: int = _HIDDEN,
+    ) -> None:  # fmt: skip
+        fit(file.tensors, shapes(width, layers, hidden), "MUSIQ")
+        self.device, self.dtype = device, dtype
+        self._tensors = tensors = placed(file.tensors, device, dtype)
+        for name in [name for name, tensor in tensors.items() if tensor.ndim == 4]:
+            tensors[name] = _standardised(tensors[name])
+        encoder = "transformer_encoder"
+        self._class = tensors[f"{encoder}.cls"]
+        self._positions = tensors[f"{encoder}.posembed_input.position_emb"][0]
+        self._scales = tensors[f"{encoder}.scaleembed_input.scale_emb"]
+        self._after = _norm(tensors, f"{encoder}.encoder_norm")
+        self._embedding, self._head = _linear(tensors, "embedding"), _linear(tensors, "head")
+        self._layers = [_layer(tensors, f"{encoder}.transformer.encoderblock_{index}.") for index in range(layers)]
+
+    @classmethod
+    def from_weights(cls, row: WeightsFile, settings: Settings) -> Musiq:
+        """The network from a checked weights file."""
+        return cls(load(row), settings.device, torch_dtype(settings))
+
+    def score(self, pictures: Tensor) -> Tensor:
+        """(B,) scores of (B, 3, H, W) pictures in [0, 1]."""
+        pictures = pictures.to(self.device) * 2.0 - 1.0
+        tokens = [self._class.expand(len(pictures), -1, -1)]
+        for scale, longer in enumerate((*LONGER_SIDES, None)):
+            tokens.append(self._embedded(pictures if longer is None else _with_longer_side(pictures, longer), scale))
+        x = encode(torch.cat(tokens, dim=1), self._layers, heads=_HEADS, eps=_NORM_EPS, activation="gelu")
+        return linear(norm(x, self._after, _NORM_EPS), self._head)[:, 0].float()
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """(B,) float32 scores of (B, 3, H, W) uint8 frames."""
+        return self.score(musiq_input(frames.to(self.device)))
+
+    def _embedded(self, pictures: Tensor, scale: int) -> Tensor:
+        """(B, rows * columns, C) tokens of the patches of one scale, with position and scale."""
+        pictures = _same(pictures, PATCH, PATCH).to(self.dtype)
+        batch, _, height, width = pictures.shape
+        rows, columns = height // PATCH, width // PATCH
+        patches = pictures.view(batch, 3, rows, PATCH, columns, PATCH).permute(0, 2, 4, 1, 3, 5)
+        vectors = [self._stem(part) for part in patches.reshape(-1, 3, PATCH, PATCH).split(_STEM_PATCHES)]
+        numbers = linear(torch.cat(vectors), self._embedding).view(batch, rows * columns, -1)
+        entries = _hashed(rows, self.device)[:, None] * GRID + _hashed(columns, self.device)[None, :]
+        return numbers + (self._positions[entries.flatten()] + self._scales[scale])[None]
+
+    def _stem(self, patches: Tensor) -> Tensor:
+        """(N, 16384) numbers of (N, 3, 32, 32) patches, channels last."""
+        x = patches.contiguous(memory_format=torch.channels_last)
+        x = F.relu(self._group_norm(self._conv(x, "conv_root", stride=2), "gn_root"))
+        x = F.max_pool2d(_same(x, 3, 2), 3, 2)
+        y = F.relu(self._group_norm(self._conv(x, "block1.conv1"), "block1.gn1"))
+        y = F.relu(self._group_norm(self._conv(y, "block1.conv2"), "block1.gn2"))
+        y = self._group_norm(self._conv(y, "block1.conv3"), "block1.gn3")
+        x = self._group_norm(self._conv(x, "block1.conv_proj"), "block1.gn_proj")
+        return F.relu(y + x).permute(0, 2, 3, 1).flatten(1)
+
+    def _conv(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
+        weight = self._tensors[f"{name}.weight"]
+        return F.conv2d(_same(x, weight.shape[-1], stride), weight, stride=stride)
+
+    def _group_norm(self, x: Tensor, name: str) -> Tensor:
+        weight, bias = self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"]
+        return F.group_norm(x, _GROUPS, weight, bias, _NORM_EPS)
+
+
+def _standardised(filters: Tensor) -> Tensor:
+    """Filters (outputs, inputs, h, w) with mean 0 and deviation 1 each."""
+    deviation = filters.std(dim=(1, 2, 3), keepdim=True, unbiased=False)
+    return (filters - filters.mean(dim=(1, 2, 3), keepdim=True)) / (deviation + _STANDARD_EPS)
 
 
 def _same(x: Tensor, kernel: int, stride: int) -> Tensor:
@@ -78,165 +183,28 @@ def _same(x: Tensor, kernel: int, stride: int) -> Tensor:
     return F.pad(x, pads) if any(pads) else x
 
 
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions with group norms, and a projection of the input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.gn1 = StandardConv(64, 64, 1), nn.GroupNorm(32, 64, _NORM_EPS)
-        self.conv2, self.gn2 = StandardConv(64, 64, 3), nn.GroupNorm(32, 64, _NORM_EPS)
-        self.conv3, self.gn3 = StandardConv(64, 256, 1), nn.GroupNorm(32, 256, _NORM_EPS)
-        self.conv_proj, self.gn_proj = StandardConv(64, 256, 1), nn.GroupNorm(32, 256, _NORM_EPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 64, H, W) to (B, 256, H, W)."""
-        y = F.relu(self.gn1(self.conv1(x)))
-        y = F.relu(self.gn2(self.conv2(y)))
-        return F.relu(self.gn3(self.conv3(y)) + self.gn_proj(self.conv_proj(x)))
-
-
-class Attention(nn.Module):
-    """Self attention with separate query, key, value and output layers."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key = nn.Linear(width, width), nn.Linear(width, width)
-        self.value, self.out = nn.Linear(width, width), nn.Linear(width, width)
-
-    def forward(self, x: Tensor, asking: int) -> Tensor:
-        """(B, L, C) to (B, asking, C): only the first `asking` tokens ask."""
-        query, key, value = (
-            layer(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer, tokens in ((self.query, x[:, :asking]), (self.key, x), (self.value, x))
-        )
-        y = F.scaled_dot_product_attention(query, key, value)
-        result: Tensor = self.out(y.transpose(1, 2).flatten(2))
-        return result
-
-
-class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between them."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., C) to (..., C)."""
-        result: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return result
-
-
-class EncoderBlock(nn.Module):
-    """A pre-norm transformer layer."""
-
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(width, _NORM_EPS), nn.LayerNorm(width, _NORM_EPS)
-        self.attention, self.mlp = Attention(width, heads), Mlp(width, hidden)
-
-    def forward(self, x: Tensor, asking: int) -> Tensor:
-        """(B, L, C) to (B, asking, C)."""
-        y = x[:, :asking] + self.attention(self.norm1(x), asking)
-        result: Tensor = y + self.mlp(self.norm2(y))
-        return result
-
-
-class _Table(nn.Module):
-    """One learned table under the name that the checkpoint gives it."""
-
-    def __init__(self, name: str, *shape: int) -> None:
-        super().__init__()
-        self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
-
-
-class Encoder(nn.Module):
-    """The transformer with its class token and tables."""
-
-    def __init__(self, width: int, heads: int, hidden: int, layers: int) -> None:
-        super().__init__()
-        self.cls = nn.Parameter(torch.zeros(1, 1, width))
-        self.posembed_input = _Table("position_emb", 1, GRID * GRID, width)
-        self.scaleembed_input = _Table("scale_emb", len(LONGER_SIDES) + 1, 1, width)
-        self.transformer = nn.ModuleDict(
-            {f"encoderblock_{index}": EncoderBlock(width, heads, hidden) for index in range(layers)}
-        )
-        self.encoder_norm = nn.LayerNorm(width, _NORM_EPS)
-
-    def place(self, rows: int, columns: int, scale: int) -> Tensor:
-        """(1, rows * columns, C): what a grid of patches gets for position and scale."""
-        table = self.posembed_input.get_parameter("position_emb")[0]
-        across, down = _hashed(columns, table.device), _hashed(rows, table.device)
-        positions = (down[:, None] * GRID + across[None, :]).flatten()
-        scales = self.scaleembed_input.get_parameter("scale_emb")[scale]
-        return (table[positions] + scales)[None]
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, L, C) patches to the (B, C) class token."""
-        x = torch.cat([self.cls.expand(len(tokens), -1, -1), tokens], dim=1)
-        blocks = list(self.transformer.values())
-        for block in blocks[:-1]:
-            x = block(x, x.shape[1])
-        x = blocks[-1](x, 1)
-        result: Tensor = self.encoder_norm(x[:, 0])
-        return result
-
-
-def _hashed(count: int, device: torch.device) -> Tensor:
-    """(count,) entries of the table along one side: floor(GRID * i / count)."""
-    return torch.arange(count, device=device) * GRID // count
-
-
-class Musiq(nn.Module):
-    """The network; call `standardise` once after its tensors are loaded. Defaults are the published ones."""
-
-    def __init__(self, width: int = 384, heads: int = 6, hidden: int = 1152, layers: int = 14) -> None:
-        super().__init__()
-        self.conv_root, self.gn_root = StandardConv(3, 64, 7, 2), nn.GroupNorm(32, 64, _NORM_EPS)
-        self.block1 = Bottleneck()
-        self.embedding = nn.Linear(256 * (PATCH // 4) ** 2, width)
-        self.transformer_encoder = Encoder(width, heads, hidden, layers)
-        self.head = nn.Linear(width, 1)
-
-    def standardise(self) -> None:
-        """Standardise the filters of all convolutions."""
-        for module in self.modules():
-            if isinstance(module, StandardConv):
-                module.standardise()
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """(B,) scores of (B, 3, H, W) pictures in [0, 1]."""
-        pictures = pictures * 2.0 - 1.0
-        tokens = []
-        for scale, longer in enumerate((*LONGER_SIDES, None)):
-            scaled = pictures if longer is None else _with_longer_side(pictures, longer)
-            tokens.append(self._tokens(scaled, scale))
-        result: Tensor = self.head(self.transformer_encoder(torch.cat(tokens, dim=1)))
-        return result[:, 0]
-
-    def _tokens(self, pictures: Tensor, scale: int) -> Tensor:
-        """(B, h * w, C) tokens of the patches of one scale."""
-        pictures = _same(pictures, PATCH, PATCH)
-        batch, _, height, width = pictures.shape
-        rows, columns = height // PATCH, width // PATCH
-        patches = pictures.view(batch, 3, rows, PATCH, columns, PATCH).permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, PATCH, PATCH)
-        vectors = self._stem(patches)
-        return vectors.view(batch, rows * columns, -1) + self.transformer_encoder.place(rows, columns, scale)
-
-    def _stem(self, patches: Tensor) -> Tensor:
-        """(N, C) vectors of (N, 3, 32, 32) patches."""
-        x = patches.contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.gn_root(self.conv_root(x)))
-        x = F.max_pool2d(_same(x, 3, 2), 3, 2)
-        x = self.block1(x)
-        result: Tensor = self.embedding(x.permute(0, 2, 3, 1).flatten(1))
-        return result
-
-
 def _with_longer_side(pictures: Tensor, longer: int) -> Tensor:
     """The pictures resized so that their longer side is `longer` pixels."""
     height, width = pictures.shape[-2:]
     ratio = longer / max(height, width)
     size = (max(round(height * ratio), 1), max(round(width * ratio), 1))
     return F.interpolate(pictures, size, mode="bicubic", align_corners=False, antialias=False)
+
+
+def _hashed(count: int, device: str) -> Tensor:
+    """(count,) entries of the table along one side: floor(GRID * i / count)."""
+    return torch.arange(count, device=device) * GRID // count
+
+
+def _norm(tensors: Mapping[str, Tensor], name: str) -> Norm:
+    return Norm(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
+
+
+def _linear(tensors: Mapping[str, Tensor], name: str) -> Linear:
+    return Linear(tensors[f"{name}.weight"], tensors[f"{name}.bias"])
+
+
+def _layer(tensors: Mapping[str, Tensor], prefix: str) -> Layer:
+    query, key, value, out = (_linear(tensors, f"{prefix}attention.{name}") for name in ("query", "key", "value", "out"))
+    norm1, norm2 = _norm(tensors, f"{prefix}norm1"), _norm(tensors, f"{prefix}norm2")
+    return Layer(norm1, query, key, value, out, norm2, _linear(tensors, f"{prefix}mlp.fc1"), _linear(tensors, f"{prefix}mlp.fc2"))

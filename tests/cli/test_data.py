@@ -1,6 +1,8 @@
 """The commands around a data set, on a small demo data set."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,9 +11,14 @@ from macebench.cli import main
 from macebench.demo.dataset import build_demo_dataset
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return build_demo_dataset(tmp_path_factory.mktemp("data") / "set", n_clips=4, seconds=3.0, fps=10.0, size=64)
+
+
 @pytest.fixture
-def dataset(tmp_path):
-    return build_demo_dataset(tmp_path / "set", n_clips=4, seconds=3.0, fps=10.0, size=64)
+def dataset(built, tmp_path):
+    return Path(shutil.copytree(built, tmp_path / "set"))
 
 
 def test_the_demo_data_set_has_no_errors(dataset, tmp_path, capfd):

@@ -215,7 +215,9 @@ def test_rows_without_rights_and_missing_columns_are_told(data):
     assert not report.failed
     assert clips_of(report, "no licence") == [("clip0",)]
     assert clips_of(report, "no consent") == [("clip1",)]
-    assert [one.detail for one in report.findings if one.severity == "note"] == ["the manifest has no column performer."]
+    assert [one.detail for one in report.findings if one.severity == "note"] == [
+        "the manifest has no column performer."
+    ]
 
 
 def test_opted_out_clips_that_are_still_there_are_an_error(data):

@@ -153,7 +153,11 @@ def test_wrong_sounds(samples, rate):
 
 def test_candidates_are_found_at_their_shift_and_cost_is_bounded():
     keys = np.arange(40, dtype=np.uint64)
-    tables = [KeyTable(keys, keys / 10.0), KeyTable(keys[::-1], 5.0 + keys[::-1] / 10.0), KeyTable(keys + 99, keys / 1.0)]
+    tables = [
+        KeyTable(keys, keys / 10.0),
+        KeyTable(keys[::-1], 5.0 + keys[::-1] / 10.0),
+        KeyTable(keys + 99, keys / 1.0),
+    ]
     (found,) = candidates(tables, bin_s=0.25, min_votes=5)
     assert (found.first, found.second, found.votes) == (0, 1, 40)
     assert found.offset_s == pytest.approx(5.0, abs=0.25)

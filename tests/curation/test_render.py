@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +95,8 @@ def moving(seconds):
 
 @pytest.fixture
 def song(tmp_path):
-    """One FineDance song of 2.4 seconds."""
-    write_song(tmp_path / "fd", "063", moving(2.4), contacts=True)
+    """One FineDance song of 1.6 seconds."""
+    write_song(tmp_path / "fd", "063", moving(1.6), contacts=True)
     return next(finedance_sources(tmp_path / "fd"))
 
 
@@ -197,7 +198,7 @@ class TestVideos:
         "change", [{"look": 3}, {"margin": 0.1}, {"take_s": 4.0}, {"crf": 30}, {"floor": "file"}, {"max_broken": None}]
     )
     def test_settings_are_part_of_the_name(self, song, change):
-        assert render._key(song, SMALL) != render._key(song, RenderConfig(**{"take_s": 2.0, "min_s": 1.0, "width": 96, "height": 96} | change))
+        assert render._key(song, SMALL) != render._key(song, replace(SMALL, **change))
 
     def test_a_damaged_video_is_made_again(self, song, tmp_path):
         made = render_source(song, tmp_path, TINY)[0]
@@ -231,7 +232,7 @@ class TestVideos:
         whole = song.music.read_bytes()
         song.music.write_bytes(whole[: len(whole) - RATE * 2])
         made = render_source(song, tmp_path / "out", TINY)
-        assert sum(item.facts["n_frames"] for item in made) in (41, 42)
+        assert sum(item.facts["n_frames"] for item in made) in range(15, 19)
 
 
 def _counting(function, calls):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from macebench.demo.choreography import GENRE_PHRASES, choreograph
 from macebench.render import Camera, fit_camera
+from macebench.render.camera import fit_points
 
 
 def test_the_target_is_the_middle_of_the_picture():
@@ -55,3 +56,13 @@ def test_the_dancer_is_large_in_the_picture():
         shares.append(np.median(pixels[:, [10, 11], 1].max(axis=1) - pixels[:, 15, 1]) / 0.87 / 512)
     assert min(shares) > 0.55
     assert 0.60 < np.median(shares) < 0.85
+
+
+def test_points_fill_what_they_may_and_the_aim_is_the_middle():
+    cloud = np.random.default_rng(3).uniform([-1.0, 0.0, -0.5], [1.0, 1.8, 0.5], (200, 3))
+    camera = fit_points(cloud, 200, 100, fill=0.8, aim=np.array([0.2, 0.9, 0.0]))
+    pixels, _ = camera.project(cloud, 200, 100)
+    assert np.abs(pixels / [100, 50] - 1).max() == pytest.approx(0.8, abs=1e-4)
+    assert camera.target == pytest.approx((0.2, 0.9, 0.0))
+    wider = fit_points(cloud, 200, 100, fill=0.8, aim=np.array([0.2, 0.9, 0.0]), radius_m=0.2)
+    assert wider.eye[2] > camera.eye[2]

@@ -85,3 +85,12 @@ def test_a_given_camera_is_used(motion):
     painter = get_renderer("painter", 128, 128)
     sizes = [next(painter.silhouette(motion, camera=camera)).sum() for camera in (near, far)]
     assert sizes[0] > 4 * sizes[1]
+
+
+def test_the_floor_reaches_as_far_as_it_is_told(motion):
+    camera = Camera((0.0, 1.2, 12.0), (0.0, 1.0, 0.0))
+    painter = get_renderer("painter", 96, 96)
+    near, far = (next(painter.render(motion, camera=camera, reach_m=reach)).astype(int) for reach in (1.8, 9.0))
+    # the wall is not touched; a floor that reaches further covers more of the lower half
+    assert np.array_equal(near[:20], far[:20])
+    assert (np.abs(near - far).sum(axis=2)[60:] > 20).mean() > 0.5

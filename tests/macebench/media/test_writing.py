@@ -193,3 +193,17 @@ def test_wav_that_cannot_be_written(make):
         with pytest.raises(UserError):
             write_wav(make.path("a.wav"), samples, rate)
     assert list(make.folder.iterdir()) == []
+
+
+def test_colour_tags_change_what_the_file_says_and_no_pixel(decoder, tmp_path):
+    rng = np.random.default_rng(0)
+    frames = [np.kron(rng.integers(0, 256, (6, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(5)]
+    plain = write_video(tmp_path / "plain.mp4", frames, fps=25)
+    tagged = write_video(tmp_path / "tagged.mp4", frames, fps=25, colour_tags=True)
+    pixels = [np.concatenate([batch.frames for batch in decoder.frames(path)]) for path in (plain, tagged)]
+    assert np.array_equal(*pixels)
+    spaces = []
+    for path in (plain, tagged):
+        with av.open(str(path)) as container:
+            spaces.append(container.streams.video[0].codec_context.colorspace)
+    assert spaces == [2, 6]  # unspecified, and SMPTE 170M, which is BT.601

@@ -1,0 +1,71 @@
+"""Where the appearance networks run, and with what numbers; from the environment.
+
+- ``MACEBENCH_DEVICE``: ``cpu``, ``cuda`` or ``auto`` (cuda where there is one; the default).
+- ``MACEBENCH_DTYPE``: ``float32`` (the default, and what VBench uses), ``bfloat16`` or ``float16``. Part of what a
+  result is stored under.
+- ``MACEBENCH_BATCH``: frames that go through a network at once. On a GPU it is halved for as long as memory runs out.
+
+Neither device nor batch changes a result by more than 1e-5 of its size: both change the order of sums only. On a GPU
+TF32 is off.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from macebench.errors import UserError
+
+ENV_DEVICE, ENV_DTYPE, ENV_BATCH = "MACEBENCH_DEVICE", "MACEBENCH_DTYPE", "MACEBENCH_BATCH"
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("float32", "bfloat16", "float16")
+BATCH_CPU, BATCH_CUDA = 8, 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how networks run.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        dtype: Name of the type that is computed with.
+        batch: Frames at once, at most.
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    batch: int = BATCH_CPU
+
+
+def settings() -> Settings:
+    """The settings of the environment.
+
+    Raises:
+        UserError: a value that is not allowed, or cuda without a GPU.
+    """
+    import torch
+
+    device, dtype = os.environ.get(ENV_DEVICE, "auto"), dtype_name()
+    if device not in DEVICES:
+        raise UserError(f"device {device!r} is not allowed; allowed are {', '.join(DEVICES)}.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("there is no CUDA device on this machine.", hint="Use --device cpu or --device auto.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    given = os.environ.get(ENV_BATCH, "")
+    if given and not (given.isdecimal() and int(given) >= 1):
+        raise UserError(f"batch size {given!r} is not allowed; allowed is 1 and more.")
+    usual = BATCH_CUDA if device == "cuda" else BATCH_CPU
+    return Settings(device, dtype, int(given) if given else usual)
+
+
+def dtype_name() -> str:
+    """The name of the type that is computed with.
+
+    Raises:
+        UserError: it is not allowed.
+    """
+    name = os.environ.get(ENV_DTYPE, "float32")
+    if name not in DTYPES:
+        raise UserError(f"dtype {name!r} is not allowed; allowed are {', '.join(DTYPES)}.")
+    return name
