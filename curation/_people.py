@@ -83,7 +83,7 @@ class PeopleObserver:
     def _work(self) -> None:
         if not self._waiting:
             return
-        found = self._counter.count(np.stack(self._waiting))
+        found = self._counter.count(np.stack(self._waiting), len(self._rows))
         self._rows += [_row(people, frame) for people, frame in zip(found, self._waiting, strict=True)]
         self._waiting = []
 

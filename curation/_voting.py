@@ -3,11 +3,12 @@
 A sequence (a clip) is a table of keys, each at a time. All tables are put together and sorted by key, so that equal
 keys lie side by side, and each entry is paired with the next `reach` entries of its key only. Cost is therefore linear
 in the number of entries times `reach`, even where a key is in every clip: of many clips that share a piece, neighbours
-in the order of the clips are paired, which is enough to connect them all.
+in the order of the clips are paired, and of each clip the closest others are kept, which is enough to connect them all.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from macebench.types import Array, FloatArray
 
 REACH = 24
+PARTNERS = 16
+_CHUNK = 200_000
 _REPEATS = 3
 _SHIFTS = 1 << 20
 
@@ -52,7 +55,14 @@ class Candidate:
 
 
 def candidates(
-    tables: Sequence[KeyTable], *, bin_s: float, min_votes: int, per_pair: int = 3, reach: int = REACH
+    tables: Sequence[KeyTable],
+    *,
+    bin_s: float,
+    min_votes: int,
+    per_pair: int = 3,
+    partners: int = PARTNERS,
+    n_first: int | None = None,
+    reach: int = REACH,
 ) -> list[Candidate]:
     """Pairs with at least `min_votes` shared keys at one shift, in the order of their indices, then of votes.
 
@@ -61,16 +71,47 @@ def candidates(
         bin_s: Width of a bin of shifts; two neighbouring bins are counted together.
         min_votes: Fewest shared keys.
         per_pair: Most shifts of one pair.
+        partners: Of each sequence those so many others are kept that share most with it.
+        n_first: Only pairs whose first one is among the first so many; None for all.
         reach: With how many following entries of the same key an entry is paired.
     """
     keys, owners, times = _sorted_entries(tables)
-    codes = _votes(keys, owners, times, len(tables), bin_s, reach)
+    n_first = len(tables) if n_first is None else n_first
+    by_owner = np.argsort(owners, kind="stable")
+    borders = np.searchsorted(owners[by_owner], np.arange(n_first + 1))
+    found: list[Candidate] = []
+    begin = 0
+    while begin < n_first:
+        end = max(begin + 1, int(np.searchsorted(borders, borders[begin] + _CHUNK, "right")) - 1)
+        chosen = by_owner[borders[begin] : borders[min(end, n_first)]]
+        codes = _votes(keys, owners, times, chosen, len(tables), bin_s, reach)
+        found += _counted(codes, len(tables), bin_s, min_votes, per_pair)
+        begin = end
+    return _closest(found, partners)
+
+
+def _counted(codes: NDArray[np.int64], n: int, bin_s: float, min_votes: int, per_pair: int) -> list[Candidate]:
     if not len(codes):
         return []
-    found, counts = np.unique(codes, return_counts=True)
-    paired = _with_next(found, counts)
+    bins, counts = np.unique(codes, return_counts=True)
+    paired = _with_next(bins, counts)
     keep = paired >= min_votes
-    return _best(found[keep], counts[keep], paired[keep], len(tables), bin_s, per_pair)
+    return _best(bins[keep], counts[keep], paired[keep], n, bin_s, per_pair)
+
+
+def _closest(found: Sequence[Candidate], partners: int) -> list[Candidate]:
+    """Candidates of pairs in which one is among the `partners` closest of the other."""
+    most: dict[tuple[int, int], int] = {}
+    for item in found:
+        pair = item.first, item.second
+        most[pair] = max(most.get(pair, 0), item.votes)
+    seen: Counter[int] = Counter()
+    kept: set[tuple[int, int]] = set()
+    for pair in sorted(most, key=lambda pair: (-most[pair], pair)):
+        if min(seen[pair[0]], seen[pair[1]]) < partners:
+            kept.add(pair)
+            seen.update(pair)
+    return [item for item in found if (item.first, item.second) in kept]
 
 
 def _sorted_entries(tables: Sequence[KeyTable]) -> tuple[Array, Array, Array]:
@@ -90,14 +131,20 @@ def _sorted_entries(tables: Sequence[KeyTable]) -> tuple[Array, Array, Array]:
     return keys, owners, times
 
 
-def _votes(keys: Array, owners: Array, times: Array, n: int, bin_s: float, reach: int) -> NDArray[np.int64]:
-    """One code a pair of entries: the two owners and the bin of their shift."""
+def _votes(
+    keys: Array, owners: Array, times: Array, chosen: Array, n: int, bin_s: float, reach: int
+) -> NDArray[np.int64]:
+    """One code a pair of entries whose first one is chosen: the two owners and the bin of their shift."""
     parts = []
     for step in range(1, min(reach, len(keys) - 1) + 1):
-        same = np.flatnonzero((keys[:-step] == keys[step:]) & (owners[:-step] != owners[step:]))
-        first, second = owners[same].astype(np.int64), owners[same + step].astype(np.int64)
-        shift = np.floor((times[same + step] - times[same]) / bin_s).astype(np.int64) + _SHIFTS // 2
-        parts.append((first * n + second) * _SHIFTS + np.clip(shift, 0, _SHIFTS - 2))
+        chosen = chosen[chosen + step < len(keys)]
+        chosen = chosen[keys[chosen] == keys[chosen + step]]
+        if not len(chosen):
+            break
+        one = chosen[owners[chosen] != owners[chosen + step]]
+        shift = np.floor((times[one + step] - times[one]) / bin_s).astype(np.int64) + _SHIFTS // 2
+        pair = owners[one].astype(np.int64) * n + owners[one + step]
+        parts.append(pair * _SHIFTS + np.clip(shift, 0, _SHIFTS - 2))
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 

@@ -3,7 +3,7 @@
 Method: spectral peaks and hashes of some of them, after Wang, "An Industrial-Strength Audio Search Algorithm", ISMIR
 2003; own code. Two things are different, so that another speed is tolerated (2 % and a little more):
 
-- Peaks keep their interpolated place: milliseconds and cents. Hashes of three peaks use coarse steps (a semitone, a
+- Peaks keep their interpolated place: milliseconds and cents. Hashes of three peaks use coarse steps (a tone, a
   quarter tone, 64 ms) and only nominate pairs of clips and a shift (an inverted table, linear cost).
 - A nominated pair is then compared peak by peak (12 ms, 12 cents) at the best speed from -3 % to +3 %. The score is the
   share of peaks that are found again in the span both clips have, corrected for what chance gives.
@@ -42,10 +42,11 @@ _LOCAL_S = 0.5
 _NEAR_BINS, _NEAR_FRAMES = 3, 5
 _FLOOR_DB = 70.0
 _PROMINENCE_DB = 6.0
-_REFERENCE_HZ = 100.0
+_REFERENCE_HZ = 110.0
 _FAN, _PAIR_S = 5, (0.064, 1.6)
 _PAIR_CENTS = 2400.0
-_STEPS = (100.0, 50.0, 64.0)
+_STEPS = (200.0, 50.0, 64.0)
+_EDGE_CENTS = 50.0
 _SPEEDS = np.round(np.arange(-0.03, 0.0301, 0.005), 4)
 _LOOSE_S, _LOOSE_CENTS = 0.030, 15.0
 _TOLERANCE_S, _TOLERANCE_CENTS = 0.012, 12.0
@@ -53,7 +54,7 @@ _MOST_CENTS = 70.0
 _MAX_CORRECTION = 0.006
 _SLACK_S = 0.5
 _BIN_S = 0.25
-_MIN_VOTES = 6
+_MIN_VOTES = 10
 _FEWEST = 2
 _SURE = 0.6
 
@@ -64,7 +65,7 @@ class Fingerprint:
 
     Attributes:
         times_ms: (P,) uint32 milliseconds after the sound's begin.
-        cents: (P,) uint16 hundredths of a semitone above 100 Hz.
+        cents: (P,) uint16 hundredths of a semitone above 110 Hz.
         duration_ms: Length of the sound.
     """
 
@@ -202,7 +203,7 @@ def hashes(print_: Fingerprint) -> KeyTable:
     for one, other in combinations(range(_FAN), 2):
         good = partner[:, other] >= 0
         anchor, second, third = np.flatnonzero(good), partner[good, one], partner[good, other]
-        key = np.rint(cents[anchor] / _STEPS[0]).astype(np.uint64)
+        key = np.floor((cents[anchor] + _EDGE_CENTS) / _STEPS[0]).astype(np.uint64)
         for later in (second, third):
             interval = np.rint((cents[later] - cents[anchor] + _PAIR_CENTS) / _STEPS[1]).astype(np.uint64)
             ahead = np.rint(1000.0 * (times[later] - times[anchor]) / _STEPS[2]).astype(np.uint64)

@@ -40,10 +40,10 @@ STILL_DISTANCE = 0.10
 _LAG = 4
 _BITS = 64
 _WAVES = 9
-_BANDS = ((0, 12), (12, 12), (24, 12), (36, 12), (48, 12))
+_STRIDES, _KEY_BITS = (1, 3, 5, 7, 9, 11, 13, 19, 23, 27), 20
 _QUIET, _PLAIN = 1.0, 2.0
 _BIN_S = 0.25
-_MIN_VOTES = 5
+_MIN_VOTES = 4
 _SLACK = 3
 _SURE = 0.12
 _SHORT, _WHOLE = 12, 0.9
@@ -195,14 +195,16 @@ def mirrored(one: MotionHash) -> MotionHash:
 
 
 def keys(one: MotionHash) -> KeyTable:
-    """Parts of the bits of each moving moment, for the inverted table."""
+    """Choices of 20 of the 64 bits of each moving moment, for the inverted table."""
     times = (np.flatnonzero(one.moving) + _LAG / 2) / RATE_HZ
     bits = one.bits[one.moving]
     parts = []
-    for number, (start, width) in enumerate(_BANDS):
-        part = (bits >> np.uint64(start)) & np.uint64((1 << width) - 1)
-        parts.append(part | np.uint64(number << 32))
-    return KeyTable(np.concatenate(parts), np.tile(times, len(_BANDS)))
+    for number, stride in enumerate(_STRIDES):
+        key = np.full(len(bits), number, np.uint64)
+        for k in range(_KEY_BITS):
+            key = (key << np.uint64(1)) | ((bits >> np.uint64((k * stride + number) % _BITS)) & np.uint64(1))
+        parts.append(key)
+    return KeyTable(np.concatenate(parts), np.tile(times, len(_STRIDES)))
 
 
 def match(first: MotionHash, second: MotionHash) -> Match:
@@ -259,9 +261,9 @@ def pairs(hashes: Sequence[MotionHash]) -> list[tuple[int, int, Match]]:
     turned = [mirrored(one) for one in hashes]
     tables = [keys(one) for one in [*hashes, *turned]]
     by_pair: dict[tuple[int, int], list[tuple[Candidate, bool]]] = {}
-    for item in candidates(tables, bin_s=_BIN_S, min_votes=_MIN_VOTES, per_pair=2):
+    for item in candidates(tables, bin_s=_BIN_S, min_votes=_MIN_VOTES, per_pair=2, n_first=count):
         one, other = item.first % count, item.second % count
-        if one != other and item.first < count:
+        if one != other:
             flip = item.second >= count
             low_first = one < other
             placed = item if low_first else Candidate(other, one, -item.offset_s, item.votes)

@@ -347,6 +347,8 @@ def _run_ray(
             while len(busy) < workers and (index := line.take(len(busy))) is not None:
                 actor = idle.pop() if idle else new_actor(work)
                 busy[actor.run.remote(jobs[index])] = index, actor
+            while idle:  # nothing to do for them: after a node was lost, another actor may wait for their place
+                ray.kill(idle.pop())
             for done in ray.wait(list(busy), num_returns=1, timeout=_POLL_S)[0]:
                 index, actor = busy.pop(done)
                 try:

@@ -46,7 +46,7 @@ NOBODY = People(np.empty((0, 4)), np.empty(0), np.full((17, 2), np.nan), np.zero
 
 
 class PeopleCounter(Protocol):
-    """Counts the people in single pictures; knows nothing of the pictures before.
+    """Counts the people in a sequence of pictures, each on its own: it keeps nothing of the pictures before.
 
     Attributes:
         batch: Pictures that are best given at once; the result depends on this grouping by rounding at most.
@@ -58,8 +58,12 @@ class PeopleCounter(Protocol):
         """What decides the result: name of the detector, hash of the weights, thresholds, version. Loads nothing."""
         ...
 
-    def count(self, frames: NDArray[np.uint8]) -> list[People]:
+    def count(self, frames: NDArray[np.uint8], first: int = 0) -> list[People]:
         """The people in each of (B, H, W, 3) RGB pictures. Loads the weights at the first call.
+
+        Args:
+            frames: The pictures.
+            first: Number of the first one in its sequence: a counter may look at pictures in turn here and there.
 
         Raises:
             WeightsMissingError: with the command that gets them.

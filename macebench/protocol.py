@@ -164,6 +164,7 @@ class PixelRules(_Rules):
         lpips_input: Range that pixels are brought to before LPIPS. The networks were trained on ``-1..1``; ``0..1`` is
             what DisCo's published code feeds.
         fvd_frames: Frames of one clip of the Fréchet video distance.
+        fvd_features: Numbers that its extractor makes of one clip.
         weights: SHA-256 of each weights file, by its name in the weights table.
     """
 
@@ -172,6 +173,7 @@ class PixelRules(_Rules):
     psnr_cap_db: float = Field(default=100.0, gt=0)
     lpips_input: Literal["-1..1", "0..1"] = "-1..1"
     fvd_frames: Literal[16] = 16
+    fvd_features: int = Field(default=400, ge=1)
     weights: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("align")

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from macebench.types import FloatArray
 
 LONG_SIDE = 320
-SHORTEST_SIDE = 16
-"""The smallest side, at the working size, that DIS can take."""
+SHORTEST_SIDE = 32
+"""The smallest side, at the working size: patches of 8 pixels on a level of a quarter. Below it DIS reads past its
+buffers, gives NaN and may end the process (OpenCV 5.0)."""
 TOP_SHARE = 0.05
 
 Frame = NDArray[np.uint8]
@@ -46,11 +47,18 @@ def grey(frame: Frame) -> Frame:
     return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
 
-def estimator() -> Any:
-    """A fresh flow estimator: ``calc(before, after, None)`` gives (H, W, 2) pixels, x before y."""
+def flow_between(before: Frame, after: Frame) -> Flow:
+    """(H, W, 2) pixels, x before y, that the points of a grey picture move until the next one.
+
+    Raises:
+        ValueError: a side is under `SHORTEST_SIDE`.
+    """
+    if before.shape != after.shape or min(before.shape) < SHORTEST_SIDE:
+        raise ValueError(f"pictures of {before.shape} and {after.shape}, need {SHORTEST_SIDE} pixels a side")
     import cv2
 
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    return np.asarray(estimator.calc(before, after, None), dtype=np.float32)
 
 
 def fetched(picture: NDArray[Any], flow: Flow) -> NDArray[np.float32]:
@@ -75,8 +83,7 @@ def motion_share(before: Frame, after: Frame) -> float:
     """`top_magnitude` between two RGB pictures as a share of their diagonal; 0 for equal pictures."""
     if np.array_equal(before, after):
         return 0.0
-    flow: Flow = estimator().calc(grey(before), grey(after), None)
-    return top_magnitude(flow) / float(np.hypot(*before.shape[:2]))
+    return top_magnitude(flow_between(grey(before), grey(after))) / float(np.hypot(*before.shape[:2]))
 
 
 def mean_speed(moves: FloatArray) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from macebench.errors import Unscorable
-from macebench.metrics._flow import Flow, Frame, estimator, fetched, grey
+from macebench.metrics._flow import Flow, Frame, fetched, flow_between, grey
 from macebench.types import FloatArray
 
 TOO_SHORT = "too short"
@@ -74,12 +74,14 @@ def interpolated(first: Frame, last: Frame) -> Frame:
     """The (H, W, 3) uint8 picture half way between two pictures, by dense optical flow both ways.
 
     Equal pictures give that picture. Otherwise DIS flow is estimated in both directions and blended, see `blended`.
+
+    Raises:
+        ValueError: a side is too small for the flow.
     """
     if np.array_equal(first, last):
         return first
-    flow = estimator()
     before, after = grey(first), grey(last)
-    return blended(first, last, Ends(flow.calc(before, after, None), flow.calc(after, before, None)))
+    return blended(first, last, Ends(flow_between(before, after), flow_between(after, before)))
 
 
 def blended(first: Frame, last: Frame, flows: Ends) -> Frame:

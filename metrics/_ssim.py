@@ -120,7 +120,7 @@ def _sevens(plane: NDArray[Any]) -> NDArray[Any]:
     """(H - 6, W) sums of seven rows."""
     two = plane[:-1] + plane[1:]
     four = two[:-2] + two[2:]
-    seven = four[:-3] + two[4:-1]
+    seven: NDArray[Any] = four[:-3] + two[4:-1]
     seven += plane[6:]
     return seven
 

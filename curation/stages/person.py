@@ -3,7 +3,7 @@
 A pose back end counts the people in sampled pictures (`macebench.people`): RT-DETR where its weights are on this
 machine, else BlazePose. The timeline says which (``counter``, ``detector``, ``weights_sha256`` in its meta), and
 ``macebench.models.pose.people`` says what BlazePose cannot see: whoever is smaller than about a fifth of the picture's
-height or hidden by more than half.
+height or hidden by more than half. It sees small people at the sides in every second sample only.
 
 The decision is a vote over the samples of a span, never one picture. Scores of a span:
 

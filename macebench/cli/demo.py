@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("macebench-demo"),
-    clips: Annotated[int, typer.Option(help="Clips of the data set; at least 4.")] = 32,
-    seconds: Annotated[float, typer.Option(help="Length of a clip in seconds.")] = 5.0,
+    clips: Annotated[int, typer.Option(help="Dances of the data set; at least 4.")] = 32,
+    seconds: Annotated[float, typer.Option(help="Length of a dance in seconds.")] = 6.0,
     size: Annotated[int, typer.Option(help="Width and height in pixels.")] = 512,
     workers: Annotated[int | None, typer.Option(help="Worker processes; default: the cores.")] = None,
     protocol: Annotated[list[str] | None, typer.Option(help="Protocol id; repeatable.")] = None,
     pose: Annotated[str, typer.Option(help="Pose back end.")] = "blazepose",
     store: Annotated[Path | None, typer.Option(help="Folder of the store.")] = None,
 ) -> int:
-    """The whole loop on a data set made here: render dances, estimate poses, score, rank, report.
+    """The whole loop on videos made here: render dances, curate, estimate poses, score, rank, report.
 
-    Half of the clips are the reference; the other half is scored as it is (ground-truth) and after known
-    degradations, so that the order of the table can be checked by eye.
+    The raw videos are dances and planted bad sources, whose right fate is known. Half of the clips that are kept
+    are the reference; the other half is scored as it is (ground-truth) and after known degradations, so that the
+    order of the table can be checked by eye.
     """
     import os
 
@@ -36,7 +37,7 @@ def demo(
     count = workers or os.cpu_count() or 1
     if pose == "blazepose":
         _pull("blazepose")
-    dataset = _build(out / "dataset", clips, seconds, size, count)
+    dataset = _build(out, clips, seconds, size, count, store)
     return _evaluate(_config(dataset, out, count, tuple(protocol or ("ma2d-fixed/1",)), pose, store))
 
 
@@ -67,14 +68,19 @@ def _pull(name: str) -> None:
             weights.pull(row.name)
 
 
-def _build(folder: Path, clips: int, seconds: float, size: int, workers: int) -> Path:
-    from macebench.demo.dataset import build_demo_dataset
+def _build(out: Path, clips: int, seconds: float, size: int, workers: int, store: Path | None) -> Path:
+    from macebench.demo.curated import build_demo_data
 
     with progress_bar() as progress:
-        return build_demo_dataset(
-            folder, n_clips=clips, seconds=seconds, size=size, workers=workers,
-            progress=lambda done, total: progress("render", done, total),
-        )  # fmt: skip
+        made = build_demo_data(
+            out, n_clips=clips, seconds=seconds, size=size, workers=workers, store=store, progress=progress
+        )
+    say(f"curated     {made.n_clips} clips of {made.n_sources} raw videos; see {made.dataset / 'summary.html'}")
+    found = made.n_planted - len(made.wrong)
+    say(f"planted     {found} of {made.n_planted} bad videos dropped by the right stage for the right reason")
+    for name in made.wrong:
+        say(f"  not as planted: {name}")
+    return made.dataset
 
 
 def _evaluate(config: EvalConfig) -> int:

@@ -194,12 +194,10 @@ def _decode_level(
     return decode(weights, f"decoder{level}", torch.cat([content, *warped, flows], dim=1), SIDE)
 
 
-def _combine(
-    weights: Weights, pictures: tuple[Tensor, Tensor], mean: Tensor, fields: Tensor, flows: Tensor
-) -> Tensor:
+def _combine(weights: Weights, pictures: tuple[Tensor, Tensor], mean: Tensor, fields: Tensor, flows: Tensor) -> Tensor:
     """The candidates of all fields, merged."""
     n = CANDIDATES
-    to_first, to_last, masks, residuals = fields.split([2 * n, 2 * n, n, 3 * n], dim=1)
+    to_first, to_last, masks, residuals = torch.split(fields, [2 * n, 2 * n, n, 3 * n], dim=1)
     masks = masks.sigmoid()
     candidates = []
     for i in range(n):

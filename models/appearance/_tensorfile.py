@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._weights_only_unpickler import UnpicklingError
 
 from macebench.errors import UserError
 
@@ -44,6 +45,12 @@ _SAFE_TYPES = {
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 _WRAPPERS = ("state_dict", "params", "params_ema", "model")
+
+
+_ERRORS = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, struct.error,
+    zipfile.BadZipFile, UnpicklingError,
+)  # fmt: skip
 
 
 class _Damaged(ValueError):
@@ -120,12 +127,9 @@ def read_tensors(path: Path) -> TensorFile:
             return _read_safetensors(path)
         tree = torch.load(path, map_location="cpu", weights_only=True)
         return TensorFile(_unwrapped(dict(_flat(tree))))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"weights file {path} cannot be read: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
-            if str(error)
-            else f"weights file {path} cannot be read: {type(error).__name__}"
-        ) from error
+    except _ERRORS as error:
+        what = (str(error).splitlines() or [""])[0][:200]
+        raise UserError(f"weights file {path} cannot be read: {type(error).__name__}: {what}") from error
 
 
 def _map(path: Path) -> mmap.mmap:

@@ -73,24 +73,32 @@ def onednn_works() -> bool:
     return torch.allclose(plain, wanted, atol=1e-4) and torch.allclose(smooth, F.gelu(wanted), atol=1e-4)
 
 
-def linear(x: Tensor, layer: Linear, activation: Activation = "none") -> Tensor:
-    """(..., inputs) to (..., outputs), in the type of `x`, with an activation behind it."""
-    weight = layer.weight.to(x.dtype)
-    rows = x.numel() // x.shape[-1]
-    if x.device.type != "cpu" or x.dtype != torch.float32 or rows < _ROWS_MIN or not onednn_works():
-        return _activated(F.linear(x, weight, layer.bias), activation)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
-    if activation == "gelu":
-        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), packed, layer.bias, "gelu", [], "none")
-        return fused
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), packed, layer.bias, "none", [], "")
-    return _activated(result, activation)
+def pack(weight: Tensor, dtype: torch.dtype, rows: int) -> Tensor | None:
+    """A weight in oneDNN's layout for inputs of `rows` rows, or None where it is used as it is."""
+    if weight.device.type != "cpu" or dtype != torch.float32 or rows < _ROWS_MIN or not onednn_works():
+        return None
+    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype).contiguous(), rows)
+    return packed
+
+
+def linear(x: Tensor, layer: Linear, activation: Activation = "none", packed: Tensor | None = None) -> Tensor:
+    """(..., inputs) to (..., outputs), in the type of `x`, with an activation behind it.
+
+    `packed` is the weight from `pack`, for those who use it several times.
+    """
+    if packed is None:
+        packed = pack(layer.weight, x.dtype, x.numel() // x.shape[-1])
+    if packed is None:
+        return _activated(F.linear(x, layer.weight.to(x.dtype), layer.bias), activation)
+    fused = ("gelu", [], "none") if activation == "gelu" else ("none", [], "")
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), packed, layer.bias, *fused)
+    return _activated(result, activation) if activation == "quick_gelu" else result
 
 
 def _activated(x: Tensor, activation: Activation) -> Tensor:
     if activation == "gelu":
         return F.gelu(x)
-    return x * torch.sigmoid(1.702 * x) if activation == "quick_gelu" else x
+    return (1.702 * x).sigmoid_().mul_(x) if activation == "quick_gelu" else x
 
 
 def norm(x: Tensor, layer: Norm, eps: float) -> Tensor:

@@ -172,12 +172,12 @@ class Interpolator:
     def __init__(self, tensors: Mapping[str, Tensor], device: str = "cpu", batch: int = 1) -> None:
         import torch
 
-        from macebench.models.appearance import _amt_network, _common
+        from macebench.models.appearance import _amt_correlation, _amt_network, _common
 
         _common.fit(tensors, _amt_network.layout(), "AMT-S")
         self._weights = _common.placed(tensors, device, torch.float32)
         self._device, self._batch = device, batch
-        self._keep = _CUDA_KEEP_BYTES if device == "cuda" else _amt_network.KEEP_BYTES
+        self._keep = _CUDA_KEEP_BYTES if device == "cuda" else _amt_correlation.KEEP_BYTES
 
     def pairs_at_once(self, height: int, width: int) -> int:
         """How many pairs of this size are run together."""
@@ -202,8 +202,8 @@ class Interpolator:
         from macebench.models.appearance._amt_network import interpolate_uint8
 
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            ends = (torch.from_numpy(end).to(self._device) for end in (first, last))
-            return np.asarray(interpolate_uint8(self._weights, *ends, self._keep).cpu().numpy())
+            ends = [torch.from_numpy(end).to(self._device) for end in (first, last)]
+            return np.asarray(interpolate_uint8(self._weights, ends[0], ends[1], self._keep).cpu().numpy())
 
 
 def published_network() -> Interpolator:

@@ -21,20 +21,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from macebench.errors import Unscorable, UserError
-from macebench.models.appearance._common import Settings, dtype_name, fit, settings
-from macebench.protocol import PixelRules
-from macebench.registry import frame_statistic
+from macebench.models.appearance._common import fit
 from macebench.types import FloatArray
-from macebench.weights import expected_sha256, find, path_of
+from macebench.weights import path_of
 
 Frames = NDArray[np.uint8]
 _MEAN, _DEVIATION = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
@@ -141,8 +138,7 @@ class Lpips(nn.Module):
         total = torch.zeros(len(first), device=x.device, dtype=x.dtype)
         start = 0
         for tap, head in zip(self.kind.taps, self.heads, strict=True):
-            for layer in self.features[start : tap + 1]:
-                x = layer(x)
+            x = self.features[start : tap + 1](x)
             start = tap + 1
             total += _layer_distance(x, head)
         return total
@@ -152,7 +148,7 @@ def _layer_distance(activations: Tensor, head: Tensor) -> Tensor:
     """(B,) of (2 B, C, h, w): the first half against the second."""
     length = torch.linalg.vector_norm(activations, dim=1, keepdim=True)
     one, two = (activations / (length + _EPS)).chunk(2)
-    return F.conv2d((one - two).square_(), head).mean(dim=(1, 2, 3))
+    return functional.conv2d((one - two).square_(), head).mean(dim=(1, 2, 3))
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
@@ -165,7 +161,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
         raise UserError(f"weights file {path} cannot be read: {str(error).splitlines()[0][:200]}") from error
-    except Exception as error:  # noqa: BLE001 - the restricted unpickler's own error has no public base
+    except Exception as error:  # the restricted unpickler's own error has no name that may be imported
         raise UserError(f"weights file {path} holds more than tensors: {type(error).__name__}") from error
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"weights file {path} holds no table of tensors.")
@@ -217,7 +213,7 @@ def distances(
     device = network.mean.device.type
     pixels = _PIXELS_CUDA if device == "cuda" else _PIXELS_CPU
     size = batch or max(1, pixels // int(np.prod(generated.shape[1:3])))
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for start in range(0, len(differ), size):
             chosen = differ[start : start + size]
             one, two = (_pictures(frames[chosen], network.mean, input_range) for frames in (generated, reference))
@@ -230,53 +226,3 @@ def _pictures(frames: Frames, like: Tensor, input_range: str) -> Tensor:
     pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(like.device).permute(0, 3, 1, 2).float()
     pixels = pixels / 127.5 - 1.0 if input_range == "-1..1" else pixels / 255.0
     return pixels.to(like.dtype)
-
-
-class _PairLpips:
-    """LPIPS of paired frames, (T,). A pair statistic (`macebench.pairs`)."""
-
-    version = 1
-    kind: str
-
-    def __init__(self, rules: PixelRules) -> None:
-        self._range = rules.lpips_input
-        self._settings: Settings = settings()
-        self._parts: list[FloatArray] = []
-
-    @classmethod
-    def missing_weights(cls) -> list[str]:
-        """Rows of the weights table that are not on this machine."""
-        return [name for name in _rows(cls.kind) if not find(name).path.is_file()]
-
-    @classmethod
-    def ingredients(cls, rules: PixelRules) -> Mapping[str, Any]:
-        """What the values depend on besides the frames."""
-        weights = {name: expected_sha256(name) for name in _rows(cls.kind)}
-        return {"weights": weights, "dtype": dtype_name(), "input": rules.lpips_input}
-
-    def update(self, generated: Frames, reference: Frames) -> None:
-        """Take the next (B, H, W, 3) frames of both. Raises `Unscorable` when they are too small."""
-        network = load_lpips(self.kind, self._settings.device, self._settings.torch_dtype)
-        self._parts.append(distances(network, generated, reference, input_range=self._range))
-
-    def result(self) -> FloatArray:
-        """(T,) distances, at least 0."""
-        return np.concatenate(self._parts) if self._parts else np.empty(0)
-
-
-def _rows(kind: str) -> tuple[str, str]:
-    return KINDS[kind].backbone, KINDS[kind].head
-
-
-@frame_statistic("pair_lpips_alex")
-class PairLpipsAlex(_PairLpips):
-    """LPIPS with AlexNet."""
-
-    kind = "alex"
-
-
-@frame_statistic("pair_lpips_vgg")
-class PairLpipsVgg(_PairLpips):
-    """LPIPS with VGG-16."""
-
-    kind = "vgg"

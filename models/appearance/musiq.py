@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from macebench.models.appearance._common import Settings, fit, load, placed, torch_dtype
 from macebench.models.appearance._tensorfile import TensorFile
-from macebench.models.appearance._transformer import Layer, Linear, Norm, encode, linear, norm
+from macebench.models.appearance._transformer import Layer, Linear, Norm, encode, linear, norm, pack
 from macebench.weights import WeightsFile
 
 PATCH = 32
@@ -43,7 +43,7 @@ _WIDTH, _LAYERS, _HEADS, _HIDDEN = 384, 14, 6, 1152
 _GROUPS = 32
 _NORM_EPS = 1e-6
 _STANDARD_EPS = 1e-5
-_STEM_PATCHES = 256
+_STEM_PATCHES = 64
 
 
 def shapes(width: int = _WIDTH, layers: int = _LAYERS, hidden: int = _HIDDEN) -> dict[str, tuple[int, ...]]:
@@ -110,7 +110,7 @@ class Musiq:
         self.device, self.dtype = device, dtype
         self._tensors = tensors = placed(file.tensors, device, dtype)
         for name in [name for name, tensor in tensors.items() if tensor.ndim == 4]:
-            tensors[name] = _standardised(tensors[name])
+            tensors[name] = _standardised(tensors[name]).contiguous(memory_format=torch.channels_last)
         encoder = "transformer_encoder"
         self._class = tensors[f"{encoder}.cls"]
         self._positions = tensors[f"{encoder}.posembed_input.position_emb"][0]
@@ -143,25 +143,25 @@ class Musiq:
         batch, _, height, width = pictures.shape
         rows, columns = height // PATCH, width // PATCH
         patches = pictures.view(batch, 3, rows, PATCH, columns, PATCH).permute(0, 2, 4, 1, 3, 5)
-        vectors = [self._stem(part) for part in patches.reshape(-1, 3, PATCH, PATCH).split(_STEM_PATCHES)]
-        numbers = linear(torch.cat(vectors), self._embedding).view(batch, rows * columns, -1)
+        parts = patches.reshape(-1, 3, PATCH, PATCH).split(_STEM_PATCHES)
+        weight = pack(self._embedding.weight, self.dtype, len(parts[0]))
+        vectors = torch.cat([linear(self._stem(part), self._embedding, packed=weight) for part in parts])
         entries = _hashed(rows, self.device)[:, None] * GRID + _hashed(columns, self.device)[None, :]
-        return numbers + (self._positions[entries.flatten()] + self._scales[scale])[None]
+        return vectors.view(batch, rows * columns, -1) + (self._positions[entries.flatten()] + self._scales[scale])[None]
 
     def _stem(self, patches: Tensor) -> Tensor:
         """(N, 16384) numbers of (N, 3, 32, 32) patches, channels last."""
         x = patches.contiguous(memory_format=torch.channels_last)
-        x = F.relu(self._group_norm(self._conv(x, "conv_root", stride=2), "gn_root"))
-        x = F.max_pool2d(_same(x, 3, 2), 3, 2)
-        y = F.relu(self._group_norm(self._conv(x, "block1.conv1"), "block1.gn1"))
-        y = F.relu(self._group_norm(self._conv(y, "block1.conv2"), "block1.gn2"))
+        x = self._group_norm(self._conv(_same(x, 7, 2), "conv_root", stride=2), "gn_root").relu_()
+        x = F.max_pool2d(x, 3, 2, ceil_mode=True)
+        y = self._group_norm(self._conv(x, "block1.conv1"), "block1.gn1").relu_()
+        y = self._group_norm(self._conv(y, "block1.conv2", padding=1), "block1.gn2").relu_()
         y = self._group_norm(self._conv(y, "block1.conv3"), "block1.gn3")
-        x = self._group_norm(self._conv(x, "block1.conv_proj"), "block1.gn_proj")
-        return F.relu(y + x).permute(0, 2, 3, 1).flatten(1)
+        y += self._group_norm(self._conv(x, "block1.conv_proj"), "block1.gn_proj")
+        return y.relu_().permute(0, 2, 3, 1).flatten(1)
 
-    def _conv(self, x: Tensor, name: str, stride: int = 1) -> Tensor:
-        weight = self._tensors[f"{name}.weight"]
-        return F.conv2d(_same(x, weight.shape[-1], stride), weight, stride=stride)
+    def _conv(self, x: Tensor, name: str, stride: int = 1, padding: int = 0) -> Tensor:
+        return F.conv2d(x, self._tensors[f"{name}.weight"], stride=stride, padding=padding)
 
     def _group_norm(self, x: Tensor, name: str) -> Tensor:
         weight, bias = self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"]

@@ -4,15 +4,16 @@
 main person come from ViTPose.
 
 **BlazePose** was made to find one person. Its detector sees a picture at 224 pixels, and a prominent person hides the
-others from it. So each picture is looked at up to three times:
+others from it. So each picture is looked at twice:
 
 1. the whole picture, letterboxed;
-2. and 3. two squares of 0.6 times the longer side at both ends of it (left and right of a wide picture, top and
-   bottom of a tall one), in which the people found so far are painted over with their surroundings.
+2. a square of 0.6 times the longer side at one of its ends (the left one in pictures of even number, the right one in
+   those of odd number; top and bottom of a tall picture), in which the people found so far are painted over with their
+   surroundings.
 
 Every candidate with the detector's least score must pass the guard of the pose back end (person flag, sharpness of
-the heat maps: `macebench.models.pose.blazepose`), and its keypoints must not be those of a person found before. Later
-looks are left out as soon as two people are known: this counter tells none, one, and two or more apart, no more.
+the heat maps: `macebench.models.pose.blazepose`), and its keypoints must not be those of a person found before. The
+second look is left out when two people are known already: this counter tells none, one, and two or more apart.
 
 Measured (share of pictures in which two people were found; the second one is cut out of a real video and pasted
 beside the first, in a square picture):
@@ -20,18 +21,20 @@ beside the first, in a square picture):
 ======================================================  =====================================================
 second person                                           share of pictures with two
 ======================================================  =====================================================
-beside, 0.3 to 0.15 picture widths away (arms overlap)  1.00
+beside, 0.3 to 0.15 picture widths away (arms overlap)  0.83 to 0.72
 behind, 0.1 widths away or less (trunks overlap)        0.00; the poses blur, and up to 0.72 have no person at all
-smaller: 38 %, 29 %, 24 %, 19 % of the picture's        1.00
-height
-smaller: 16 % of the height (1.2 % of the area)         0.22
+smaller: 38 % of the picture's height                   0.78
+smaller: 29 %, 24 %, 19 % of the height, at one side    0.50: whenever that side is looked at
+smaller: 16 % of the height (1.2 % of the area)         0.17
 smaller: 12 % of the height                             0.00
 ======================================================  =====================================================
 
-Rendered dancers: two side by side 15 of 15 pictures, somebody who stands behind 10 of 10 once wholly in the picture;
+Rendered dancers: two side by side 13 of 15 pictures, somebody who stands behind 10 of 10 once wholly in the picture;
 one dancer alone 200 of 200 pictures, never two. So it cannot see who is smaller than about a fifth of the picture's
-height, who is hidden by more than half, and groups that are all small: a distant crowd has no person for it. People
-drawn or printed in the background count when they look like people.
+height, who is hidden by more than half, and groups that are all small: a distant crowd has no person for it. A vote
+over pictures must not ask for more than half of them, and who is small must stay twice as long to be noticed. People
+drawn or printed in the background count when they look like people. Looking at both sides of every picture finds the
+small ones in all pictures, and costs half as much again.
 
 Boxes of BlazePose are the bounding boxes of the confident keypoints, widened by 6 % of their longer side (12 % at the
 top, where the skull is above the eyes).
@@ -90,7 +93,7 @@ class BlazePosePeople:
     """
 
     batch = 1
-    version = 1
+    version = 2
 
     def __init__(
         self, networks: Callable[[], blazepose.Networks], backend: PoseBackend, thresholds: Mapping[str, float]
@@ -103,14 +106,14 @@ class BlazePosePeople:
         named = {"counter": "blazepose", "detector": "blazepose", "weights_sha256": self._backend.weights_sha256 or ""}
         return {**named, **self._limits, "counter_version": self.version}
 
-    def count(self, frames: NDArray[np.uint8]) -> list[People]:
-        """The people in each of (B, H, W, 3) RGB pictures."""
-        return [self._count(np.ascontiguousarray(frame)) for frame in frames]
+    def count(self, frames: NDArray[np.uint8], first: int = 0) -> list[People]:
+        """The people in each of (B, H, W, 3) RGB pictures; `first` is the number of the first one."""
+        return [self._count(np.ascontiguousarray(frame), first + k) for k, frame in enumerate(frames)]
 
-    def _count(self, frame: NDArray[np.uint8]) -> People:
+    def _count(self, frame: NDArray[np.uint8], number: int) -> People:
         height, width = frame.shape[:2]
         found: list[_Person] = []
-        for region in looks(width, height):
+        for region in looks(width, height, number):
             picture = steps.crop(frame, region, steps.DETECTOR_SIZE)
             for person in found:
                 picture = painted_over(picture, *_inside(person, region))
@@ -147,18 +150,13 @@ class BlazePosePeople:
         return None if box is None else _Person(points, confidence, box, score, radius)
 
 
-def looks(width: int, height: int) -> tuple[steps.Region, steps.Region, steps.Region]:
-    """The regions in which people are looked for, the whole picture first."""
+def looks(width: int, height: int, number: int) -> tuple[steps.Region, steps.Region]:
+    """The regions of picture `number` in which people are looked for, the whole picture first."""
     longer = max(width, height)
     side = SQUARE_SHARE * longer
-    move = (longer - side) / 2
+    move = (longer - side) / 2 * (1 if number % 2 else -1)
     x, y = (move, 0.0) if width >= height else (0.0, move)
-    centre = width / 2, height / 2
-    return (
-        steps.whole_picture(width, height),
-        (centre[0] - x, centre[1] - y, side, 0.0),
-        (centre[0] + x, centre[1] + y, side, 0.0),
-    )
+    return steps.whole_picture(width, height), (width / 2 + x, height / 2 + y, side, 0.0)
 
 
 def box_of(points: FloatArray, confidence: FloatArray, width: int, height: int) -> FloatArray | None:
@@ -272,8 +270,8 @@ class ViTPosePeople:
         return {**named, "pose_model": self._backend.model, "score_min": RTDETR_SCORE_MIN,
                 "counter_version": self.version}  # fmt: skip
 
-    def count(self, frames: NDArray[np.uint8]) -> list[People]:
-        """The people in each of (B, H, W, 3) RGB pictures."""
+    def count(self, frames: NDArray[np.uint8], first: int = 0) -> list[People]:
+        """The people in each of (B, H, W, 3) RGB pictures; their numbers do not matter."""
         networks, result = self._load(), list[People]()
         for start in range(0, len(frames), self.batch):
             part = [np.ascontiguousarray(frame) for frame in frames[start : start + self.batch]]
