@@ -1,7 +1,8 @@
 """Is a file shorter than its own structure says? Answered from a few header bytes, without a codec.
 
 MP4 and MOV are a chain of boxes with sizes, Matroska and WebM one segment with a size (unless it was
-recorded live), WAV one RIFF chunk. A last part that ends behind the end of the file means that
+recorded live), WAV a chain of chunks, of which the sound's counts: the size of the whole is often wrong by a few
+bytes in files that are complete. A last part that ends behind the end of the file means that
 bytes are missing. Sizes that say "unknown" promise nothing. Sources: ISO/IEC 14496-12 section 4.2,
 RFC 8794 section 6 and RFC 9559, the RIFF description of Microsoft and IBM (1991).
 """
@@ -17,6 +18,7 @@ _MAX_BOXES = 200_000
 _EBML_HEADER = 0x1A45DFA3
 _EBML_SEGMENT = 0x18538067
 _RIFF_UNKNOWN = 0x7FFFFF00
+_MAX_CHUNKS = 1000
 
 
 def missing_bytes(path: str | Path) -> int:
@@ -29,10 +31,26 @@ def missing_bytes(path: str | Path) -> int:
             return _missing_boxes(file, size)[0]
         if head[:4] == _EBML_HEADER.to_bytes(4, "big"):
             return _missing_segment(file, size)
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        declared = int.from_bytes(head[4:8], "little")
-        return max(0, declared + 8 - size) if declared < _RIFF_UNKNOWN else 0
+        if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+            return _missing_chunk(file, size)
     return 0
+
+
+def _missing_chunk(file: BinaryIO, size: int) -> int:
+    """Missing bytes of a WAV file's sound; of the whole file when it ends before the sound."""
+    file.seek(4)
+    whole = int.from_bytes(file.read(4), "little")
+    place = 12
+    for _ in range(_MAX_CHUNKS):
+        file.seek(place)
+        head = file.read(8)
+        if len(head) < 8:
+            break
+        length = int.from_bytes(head[4:], "little")
+        if head[:4] == b"data":
+            return max(0, place + 8 + length - size) if length < _RIFF_UNKNOWN else 0
+        place += 8 + length + length % 2
+    return max(0, whole + 8 - size) if whole < _RIFF_UNKNOWN else 0
 
 
 def lacks_index(path: str | Path) -> bool:

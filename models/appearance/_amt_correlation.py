@@ -1,8 +1,8 @@
-"""All-pairs correlation of two feature maps, in both directions, in bounded memory.
+"""All-pairs correlation of two feature maps in bounded memory.
 
 The full volume has (h w)^2 numbers a direction: 64 MiB for a 512x512 picture, 4 GiB for 1080p. It is kept while it
-fits `KEEP_BYTES`; above that it is made anew, a strip of query pixels at a time, at every lookup. Both ways give the
-same numbers: a lookup of one query pixel depends on its own slice of the volume only.
+fits `KEEP_BYTES`. Above that it is made anew at every lookup, for a strip of query pixels at a time, and only the rows
+of targets that the strip's windows reach. Both ways give the same numbers: nothing else is ever looked at.
 
 Source: RAFT (Teed and Deng, ECCV 2020), section 3.2; both directions after AMT (Li et al., CVPR 2023), section 3.2.
 """
@@ -10,7 +10,6 @@ Source: RAFT (Teed and Deng, ECCV 2020), section 3.2; both directions after AMT 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -47,38 +46,44 @@ class Matches:
             self._targets.append(functional.avg_pool2d(self._targets[-1], 2))
         per_query = batch * self.height * self.width * queries.element_size() * 4 / 3
         self._strip = max(1, int(keep_bytes // per_query))
-        self._kept = [self._volume(0, self._count)] if self._strip >= self._count else None
-
-    @property
-    def _count(self) -> int:
-        return self.height * self.width
-
-    def _volume(self, first: int, last: int) -> list[Tensor]:
-        """Correlation levels, each (B * queries, 1, h', w'), of the query pixels first to last - 1."""
-        queries = self._queries[:, first:last]
-        return [(queries @ level.flatten(2)).reshape(-1, 1, *level.shape[-2:]) for level in self._targets]
-
-    def _strips(self) -> Iterator[tuple[int, int, list[Tensor]]]:
-        if self._kept is not None:
-            yield 0, self._count, self._kept[0]
-            return
-        for first in range(0, self._count, self._strip):
-            last = min(first + self._strip, self._count)
-            yield first, last, self._volume(first, last)
+        whole = self._strip >= self.height * self.width
+        self._kept = [_volume(self._queries, level) for level in self._targets] if whole else None
 
     def at(self, points: Tensor) -> Tensor:
         """(B, CHANNELS, h, w) correlations around the (B, 2, h, w) positions, zero beyond the border."""
-        batch = len(points)
         flat = points.flatten(2).transpose(1, 2)
-        parts = [_windows(levels, flat[:, first:last], batch) for first, last, levels in self._strips()]
-        found = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        return found.transpose(1, 2).reshape(batch, CHANNELS, self.height, self.width)
+        if self._kept is not None:
+            parts = [torch.cat([_windows(self._kept[i], flat / 2**i) for i in range(LEVELS)], dim=2)]
+        else:
+            starts = range(0, flat.shape[1], self._strip)
+            parts = [self._strip_at(flat, slice(start, start + self._strip)) for start in starts]
+        return torch.cat(parts, dim=1).transpose(1, 2).reshape(len(points), CHANNELS, self.height, self.width)
+
+    def _strip_at(self, points: Tensor, strip: slice) -> Tensor:
+        """(B, queries, CHANNELS) correlations of a strip of query pixels."""
+        found = []
+        for i, level in enumerate(self._targets):
+            centres = points[:, strip] / 2**i
+            top, bottom = _reach(centres[..., 1], level.shape[2])
+            volume = _volume(self._queries[:, strip], level[:, :, top:bottom])
+            found.append(_windows(volume, centres - centres.new_tensor([0, top])))
+        return torch.cat(found, dim=2)
 
 
-def _windows(levels: list[Tensor], points: Tensor, batch: int) -> Tensor:
-    """(B, queries, CHANNELS) of (B, queries, 2) positions; a window runs down its columns, left to right."""
-    steps = torch.arange(-RADIUS, RADIUS + 1, dtype=points.dtype, device=points.device)
+def _reach(y: Tensor, height: int) -> tuple[int, int]:
+    """The rows, first and one past the last, that windows around `y` can touch; two at least."""
+    top = min(max(math.floor(float(y.min())) - RADIUS, 0), height - 2)
+    bottom = max(min(math.ceil(float(y.max())) + RADIUS + 1, height), top + 2)
+    return top, bottom
+
+
+def _volume(queries: Tensor, targets: Tensor) -> Tensor:
+    """(B * queries, 1, h', w') dot products."""
+    return (queries @ targets.flatten(2)).reshape(-1, 1, *targets.shape[2:])
+
+
+def _windows(volume: Tensor, centres: Tensor) -> Tensor:
+    """(B, queries, window) around (B, queries, 2) positions; a window runs down its columns, left to right."""
+    steps = torch.arange(-RADIUS, RADIUS + 1, dtype=centres.dtype, device=centres.device)
     window = torch.cartesian_prod(steps, steps).reshape(1, len(steps), len(steps), 2)
-    centres = points.reshape(-1, 1, 1, 2)
-    found = [sample(values, centres / 2**level + window, "zeros") for level, values in enumerate(levels)]
-    return torch.cat([values.reshape(batch, points.shape[1], -1) for values in found], dim=2)
+    return sample(volume, centres.reshape(-1, 1, 1, 2) + window, "zeros").reshape(*centres.shape[:2], -1)

@@ -1,7 +1,8 @@
 """AMT-S: the picture half way between two pictures.
 
-Written from the paper and from the names and shapes of its published weights; not one line of its code was taken
-over (that code and the weights may not be used commercially). Equality is shown on closed-form weights.
+Written from the paper, the authors' description of the method (``docs/method.md`` of MCG-NKU/AMT) and the names and
+shapes of the published weights, without copying their code: it and the weights may not be used commercially. That it
+computes the same is shown on closed-form weights.
 
 The steps, with t = 0.5:
 

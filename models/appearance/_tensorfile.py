@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._weights_only_unpickler import UnpicklingError
+from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
 
 from macebench.errors import UserError
 
@@ -53,7 +53,7 @@ _ERRORS = (
 )  # fmt: skip
 
 
-class _Damaged(ValueError):
+class _DamagedError(ValueError):
     """The file is not what it says it is."""
 
 
@@ -141,7 +141,7 @@ def _view(mapping: mmap.mmap, dtype: torch.dtype, start: int, count: int) -> Ten
     """`count` numbers from byte `start`; a copy where they are not aligned."""
     size = dtype.itemsize
     if start < 0 or start + count * size > len(mapping):
-        raise _Damaged("a tensor reaches beyond the file")
+        raise _DamagedError("a tensor reaches beyond the file")
     if count == 0:
         return torch.empty(0, dtype=dtype)
     if start % size:
@@ -156,7 +156,7 @@ def _read_safetensors(path: Path) -> TensorFile:
     mapping = _map(path)
     (length,) = struct.unpack("<Q", mapping[:8])
     if length > min(_HEADER_BYTES_MAX, len(mapping) - 8):
-        raise _Damaged("the header is longer than the file")
+        raise _DamagedError("the header is longer than the file")
     tensors = {}
     for name, row in json.loads(mapping[8 : 8 + length]).items():
         if name == "__metadata__":
@@ -164,7 +164,7 @@ def _read_safetensors(path: Path) -> TensorFile:
         dtype, shape = _SAFE_TYPES[row["dtype"]], [int(size) for size in row["shape"]]
         start, end = row["data_offsets"]
         if min(shape, default=0) < 0 or end - start != math.prod(shape) * dtype.itemsize:
-            raise _Damaged(f"{name} has {end - start} bytes for the shape {shape}")
+            raise _DamagedError(f"{name} has {end - start} bytes for the shape {shape}")
         tensors[name] = _view(mapping, dtype, 8 + length + start, math.prod(shape)).view(shape)
     return TensorFile(tensors, mapping)
 
@@ -178,15 +178,15 @@ def _read_zip(path: Path) -> TensorFile:
         members = {info.filename.partition("/")[2]: info for info in archive.infolist()}
         info = members["data.pkl"]
         if info.file_size > _HEADER_BYTES_MAX:
-            raise _Damaged(f"data.pkl has {info.file_size} bytes")
+            raise _DamagedError(f"data.pkl has {info.file_size} bytes")
         if "byteorder" in members and archive.read(members["byteorder"]) != b"little":
-            raise _Damaged("the numbers are big-endian")
+            raise _DamagedError("the numbers are big-endian")
         program = archive.read(info)
 
     def storage(member: str, dtype: torch.dtype) -> Tensor:
         info = members[f"data/{member}"]
         if info.compress_type != zipfile.ZIP_STORED:
-            raise _Damaged(f"data/{member} is compressed")
+            raise _DamagedError(f"data/{member} is compressed")
         name, extra = struct.unpack("<HH", mapping[info.header_offset + 26 : info.header_offset + 30])
         start = info.header_offset + 30 + name + extra
         return _view(mapping, dtype, start, info.file_size // dtype.itemsize)
@@ -198,7 +198,7 @@ def _read_zip(path: Path) -> TensorFile:
 def _flat(tree: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) of everything below mappings and objects."""
     if depth > 100:
-        raise _Damaged("containers are nested too deeply")
+        raise _DamagedError("containers are nested too deeply")
     if isinstance(tree, _Object):
         tree = tree.state
     if isinstance(tree, Tensor):
@@ -254,7 +254,7 @@ class _Interpreter:
         elif name not in _IGNORED:
             handler = getattr(self, f"_op_{name.lower()}", None)
             if handler is None:
-                raise _Damaged(f"operation {name} is not allowed")
+                raise _DamagedError(f"operation {name} is not allowed")
             handler(argument)
 
     def _to_mark(self) -> list[Any]:
@@ -263,7 +263,7 @@ class _Interpreter:
         while self._stack[index] is not _MARK:
             index -= 1
             if index < 0:
-                raise _Damaged("no mark")
+                raise _DamagedError("no mark")
         items = self._stack[index + 1 :]
         del self._stack[index:]
         return items
@@ -324,7 +324,7 @@ class _Interpreter:
     def _op_binpersid(self, _: Any) -> None:
         kind, storage, member, *_rest = self._stack.pop()
         if kind != "storage" or not isinstance(storage, _Name) or storage.name not in _STORAGES:
-            raise _Damaged("an unknown kind of storage")
+            raise _DamagedError("an unknown kind of storage")
         self._stack.append(_Storage(_STORAGES[storage.name], str(member)))
 
     def _op_newobj(self, _: Any) -> None:
@@ -352,10 +352,10 @@ class _Interpreter:
 
     def _tensor(self, storage: Any, offset: Any, shape: Any, stride: Any) -> Tensor:
         if not isinstance(storage, _Storage):
-            raise _Damaged("a tensor without a storage")
+            raise _DamagedError("a tensor without a storage")
         sizes, steps, first = [int(size) for size in shape], [int(step) for step in stride], int(offset)
         numbers: Tensor = self._storage(storage.member, storage.dtype)
         last = first + sum((size - 1) * step for size, step in zip(sizes, steps, strict=True))
-        if min([first, *sizes, *steps]) < 0 or (math.prod(sizes) and last >= numbers.numel()):
-            raise _Damaged("a tensor reaches beyond its storage")
+        if min([first, *sizes, *steps]) < 0 or (0 not in sizes and last >= numbers.numel()):
+            raise _DamagedError("a tensor reaches beyond its storage")
         return numbers.as_strided(sizes, steps, first)

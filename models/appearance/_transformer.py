@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 Activation = Literal["none", "gelu", "quick_gelu"]
 _ROWS_MIN = 64
@@ -59,7 +59,7 @@ class Layer(NamedTuple):
 @cache
 def onednn_works() -> bool:
     """Whether torch's internal oneDNN operators are there and agree with `torch.nn.functional.linear`."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch._C._has_mkldnn:
         return False
     x = torch.linspace(-1, 1, 128 * 32).view(128, 32)
     weight, bias = torch.linspace(-1, 1, 48 * 32).view(48, 32).cos(), torch.linspace(0, 1, 48)
@@ -69,8 +69,8 @@ def onednn_works() -> bool:
         smooth = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "gelu", [], "none")
     except (AttributeError, RuntimeError, TypeError):  # NotImplementedError is a RuntimeError
         return False
-    wanted = F.linear(x, weight, bias)
-    return torch.allclose(plain, wanted, atol=1e-4) and torch.allclose(smooth, F.gelu(wanted), atol=1e-4)
+    wanted = functional.linear(x, weight, bias)
+    return torch.allclose(plain, wanted, atol=1e-4) and torch.allclose(smooth, functional.gelu(wanted), atol=1e-4)
 
 
 def pack(weight: Tensor, dtype: torch.dtype, rows: int) -> Tensor | None:
@@ -89,21 +89,21 @@ def linear(x: Tensor, layer: Linear, activation: Activation = "none", packed: Te
     if packed is None:
         packed = pack(layer.weight, x.dtype, x.numel() // x.shape[-1])
     if packed is None:
-        return _activated(F.linear(x, layer.weight.to(x.dtype), layer.bias), activation)
-    fused = ("gelu", [], "none") if activation == "gelu" else ("none", [], "")
+        return _activated(functional.linear(x, layer.weight.to(x.dtype), layer.bias), activation)
+    fused: tuple[Any, ...] = ("gelu", [], "none") if activation == "gelu" else ("none", [], "")
     result: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), packed, layer.bias, *fused)
     return _activated(result, activation) if activation == "quick_gelu" else result
 
 
 def _activated(x: Tensor, activation: Activation) -> Tensor:
     if activation == "gelu":
-        return F.gelu(x)
+        return functional.gelu(x)
     return (1.702 * x).sigmoid_().mul_(x) if activation == "quick_gelu" else x
 
 
 def norm(x: Tensor, layer: Norm, eps: float) -> Tensor:
     """Layer norm over the last axis."""
-    return F.layer_norm(x, (x.shape[-1],), layer.weight, layer.bias, eps)
+    return functional.layer_norm(x, (x.shape[-1],), layer.weight, layer.bias, eps)
 
 
 def encode(
@@ -137,9 +137,9 @@ def _layer(x: Tensor, layer: Layer, asking: int, heads: int, eps: float, activat
     """(B, L, C) to (B, asking, C): only the first `asking` tokens ask and are computed."""
     before = norm(x, layer.norm1, eps)
     query, key, value = (
-        linear(tokens, part).unflatten(-1, (heads, -1)).transpose(1, 2)
+        linear(tokens, part).view(len(x), -1, heads, x.shape[-1] // heads).transpose(1, 2)
         for part, tokens in ((layer.query, before[:, :asking]), (layer.key, before), (layer.value, before))
     )
-    mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+    mixed = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
     x = x[:, :asking] + linear(mixed, layer.out)
     return x + linear(linear(norm(x, layer.norm2, eps), layer.fc1, activation), layer.fc2)

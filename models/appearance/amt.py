@@ -12,7 +12,7 @@ cut, not rounded, to uint8. A last frame without a right neighbour is left out. 
   scores what comes of turning NaN into uint8.
 - The resolution never depends on how much memory a GPU has free.
 
-The network (`macebench.models.appearance._amt_network`) is written from the paper. Its weights may not be used
+The network (`macebench.models.appearance._amt_network`) is our own, after the paper. Its weights may not be used
 commercially (CC BY-NC) and are never part of this package. It runs in float32 whatever ``MACEBENCH_DTYPE`` says:
 positions in pixels need it.
 """

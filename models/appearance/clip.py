@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from macebench.models.appearance._common import Settings, fit, load, placed, torch_dtype
 from macebench.models.appearance._tensorfile import TensorFile
@@ -139,7 +139,7 @@ def resized(frames: Tensor, shorter: int, mode: str) -> Tensor:
     height, width = frames.shape[-2:]
     longer = int(shorter * max(height, width) / min(height, width))
     size = (shorter, longer) if height <= width else (longer, shorter)
-    return F.interpolate(frames.float(), size, mode=mode, align_corners=False, antialias=False)
+    return functional.interpolate(frames.float(), size, mode=mode, align_corners=False, antialias=False)
 
 
 def normalised(pictures: Tensor, mean: tuple[float, ...], deviation: tuple[float, ...]) -> Tensor:
@@ -161,9 +161,7 @@ class Clip:
         UserError: the tensors do not fit.
     """
 
-    def __init__(
-        self, tower: Tower, file: TensorFile, device: str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, tower: Tower, file: TensorFile, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         openai = any(name.startswith("visual.") for name in file.tensors)
         found = from_openai(file.tensors) if openai else from_hub(file.tensors)
         fit(found, tower.shapes, tower.name)
@@ -185,17 +183,17 @@ class Clip:
     def embed(self, pictures: Tensor) -> Tensor:
         """(B, outputs) projected vectors, not normalised, of (B, 3, 224, 224) inputs (`clip_input`)."""
         pictures = pictures.to(self.device, self.dtype)
-        patches = F.conv2d(pictures, self._patches, stride=self.tower.patch).flatten(2).transpose(1, 2)
+        patches = functional.conv2d(pictures, self._patches, stride=self.tower.patch).flatten(2).transpose(1, 2)
         x = torch.cat([self._class.expand(len(patches), 1, -1), patches], dim=1) + self._positions
         x = encode(
             norm(x, self._before, _EPS), self._layers,
             heads=self.tower.heads, eps=_EPS, activation="quick_gelu", done=self._done,
         )  # fmt: skip
-        return F.linear(norm(x, self._after, _EPS), self._projection)
+        return functional.linear(norm(x, self._after, _EPS), self._projection)
 
     def __call__(self, frames: Tensor) -> Tensor:
         """(B, outputs) float32 vectors of length 1 of (B, 3, H, W) uint8 frames."""
-        return F.normalize(self.embed(clip_input(frames.to(self.device))).float(), dim=-1)
+        return functional.normalize(self.embed(clip_input(frames.to(self.device))).float(), dim=-1)
 
     def _done(self, layer: Layer) -> None:
         for weight in layer.weights:

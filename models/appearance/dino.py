@@ -20,7 +20,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from macebench.models.appearance._common import Settings, fit, load, placed, torch_dtype
 from macebench.models.appearance._tensorfile import TensorFile
@@ -101,7 +101,7 @@ def positions(table: Tensor, height: int, width: int) -> Tensor:
         return table
     square = table[:, 1:].float().view(1, GRID, GRID, -1).permute(0, 3, 1, 2)
     factors = ((rows + 0.1) / GRID, (columns + 0.1) / GRID)
-    patches = F.interpolate(square, scale_factor=factors, mode="bicubic").permute(0, 2, 3, 1).flatten(1, 2)
+    patches = functional.interpolate(square, scale_factor=factors, mode="bicubic").permute(0, 2, 3, 1).flatten(1, 2)
     return torch.cat([table[:, :1], patches.to(table.dtype)], dim=1)
 
 
@@ -142,7 +142,7 @@ class Dino:
     def embed(self, pictures: Tensor) -> Tensor:
         """(B, C) vectors, not normalised, of (B, 3, h, w) inputs (`dino_input`)."""
         pictures = pictures.to(self.device, self.dtype)
-        patches = F.conv2d(pictures, *self._patches, stride=PATCH).flatten(2).transpose(1, 2)
+        patches = functional.conv2d(pictures, *self._patches, stride=PATCH).flatten(2).transpose(1, 2)
         x = torch.cat([self._class.expand(len(patches), 1, -1), patches], dim=1)
         x = x + positions(self._table, *pictures.shape[-2:])
         x = encode(x, self._layers, heads=_HEADS, eps=_EPS, activation="gelu", done=self._done)
@@ -150,7 +150,7 @@ class Dino:
 
     def __call__(self, frames: Tensor) -> Tensor:
         """(B, C) float32 vectors of length 1 of (B, 3, H, W) uint8 frames."""
-        return F.normalize(self.embed(dino_input(frames.to(self.device))).float(), dim=-1)
+        return functional.normalize(self.embed(dino_input(frames.to(self.device))).float(), dim=-1)
 
     def _done(self, layer: Layer) -> None:
         for weight in layer.weights:
@@ -166,5 +166,7 @@ def _layer(tensors: Mapping[str, Tensor], prefix: str) -> Layer:
         Linear(weight, bias)
         for weight, bias in zip(weights.chunk(3), biases.chunk(3) if biases is not None else (), strict=True)
     )
-    norm1, norm2 = (Norm(tensors[f"{prefix}{name}.weight"], tensors[f"{prefix}{name}.bias"]) for name in ("norm1", "norm2"))
+    norm1, norm2 = (
+        Norm(*(tensors[f"{prefix}{name}.{end}"] for end in ("weight", "bias"))) for name in ("norm1", "norm2")
+    )
     return Layer(norm1, query, key, value, part("attn.proj"), norm2, part("mlp.fc1"), part("mlp.fc2"))

@@ -28,7 +28,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from macebench.models.appearance._common import Settings, fit, load, placed, torch_dtype
 from macebench.models.appearance._tensorfile import TensorFile
@@ -83,7 +83,7 @@ def musiq_input(frames: Tensor) -> Tensor:
     if max(height, width) > VBENCH_LONGER_SIDE:
         scale = VBENCH_LONGER_SIDE / max(height, width)
         size = (max(int(scale * height), 1), max(int(scale * width), 1))
-        pictures = F.interpolate(pictures, size, mode="bilinear", align_corners=False, antialias=False)
+        pictures = functional.interpolate(pictures, size, mode="bilinear", align_corners=False, antialias=False)
     return pictures / 255.0
 
 
@@ -143,17 +143,18 @@ class Musiq:
         batch, _, height, width = pictures.shape
         rows, columns = height // PATCH, width // PATCH
         patches = pictures.view(batch, 3, rows, PATCH, columns, PATCH).permute(0, 2, 4, 1, 3, 5)
-        parts = patches.reshape(-1, 3, PATCH, PATCH).split(_STEM_PATCHES)
+        parts = torch.split(patches.reshape(-1, 3, PATCH, PATCH), _STEM_PATCHES)
         weight = pack(self._embedding.weight, self.dtype, len(parts[0]))
         vectors = torch.cat([linear(self._stem(part), self._embedding, packed=weight) for part in parts])
         entries = _hashed(rows, self.device)[:, None] * GRID + _hashed(columns, self.device)[None, :]
-        return vectors.view(batch, rows * columns, -1) + (self._positions[entries.flatten()] + self._scales[scale])[None]
+        places = self._positions[entries.flatten()] + self._scales[scale]
+        return vectors.view(batch, rows * columns, -1) + places
 
     def _stem(self, patches: Tensor) -> Tensor:
         """(N, 16384) numbers of (N, 3, 32, 32) patches, channels last."""
         x = patches.contiguous(memory_format=torch.channels_last)
         x = self._group_norm(self._conv(_same(x, 7, 2), "conv_root", stride=2), "gn_root").relu_()
-        x = F.max_pool2d(x, 3, 2, ceil_mode=True)
+        x = functional.max_pool2d(x, 3, 2, ceil_mode=True)
         y = self._group_norm(self._conv(x, "block1.conv1"), "block1.gn1").relu_()
         y = self._group_norm(self._conv(y, "block1.conv2", padding=1), "block1.gn2").relu_()
         y = self._group_norm(self._conv(y, "block1.conv3"), "block1.gn3")
@@ -161,11 +162,11 @@ class Musiq:
         return y.relu_().permute(0, 2, 3, 1).flatten(1)
 
     def _conv(self, x: Tensor, name: str, stride: int = 1, padding: int = 0) -> Tensor:
-        return F.conv2d(x, self._tensors[f"{name}.weight"], stride=stride, padding=padding)
+        return functional.conv2d(x, self._tensors[f"{name}.weight"], stride=stride, padding=padding)
 
     def _group_norm(self, x: Tensor, name: str) -> Tensor:
         weight, bias = self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"]
-        return F.group_norm(x, _GROUPS, weight, bias, _NORM_EPS)
+        return functional.group_norm(x, _GROUPS, weight, bias, _NORM_EPS)
 
 
 def _standardised(filters: Tensor) -> Tensor:
@@ -180,7 +181,7 @@ def _same(x: Tensor, kernel: int, stride: int) -> Tensor:
     for size in (x.shape[-1], x.shape[-2]):
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         pads += [total // 2, total - total // 2]
-    return F.pad(x, pads) if any(pads) else x
+    return functional.pad(x, pads) if any(pads) else x
 
 
 def _with_longer_side(pictures: Tensor, longer: int) -> Tensor:
@@ -188,7 +189,7 @@ def _with_longer_side(pictures: Tensor, longer: int) -> Tensor:
     height, width = pictures.shape[-2:]
     ratio = longer / max(height, width)
     size = (max(round(height * ratio), 1), max(round(width * ratio), 1))
-    return F.interpolate(pictures, size, mode="bicubic", align_corners=False, antialias=False)
+    return functional.interpolate(pictures, size, mode="bicubic", align_corners=False, antialias=False)
 
 
 def _hashed(count: int, device: str) -> Tensor:
@@ -205,6 +206,8 @@ def _linear(tensors: Mapping[str, Tensor], name: str) -> Linear:
 
 
 def _layer(tensors: Mapping[str, Tensor], prefix: str) -> Layer:
-    query, key, value, out = (_linear(tensors, f"{prefix}attention.{name}") for name in ("query", "key", "value", "out"))
+    query, key, value = (_linear(tensors, f"{prefix}attention.{name}") for name in ("query", "key", "value"))
+    out = _linear(tensors, f"{prefix}attention.out")
     norm1, norm2 = _norm(tensors, f"{prefix}norm1"), _norm(tensors, f"{prefix}norm2")
-    return Layer(norm1, query, key, value, out, norm2, _linear(tensors, f"{prefix}mlp.fc1"), _linear(tensors, f"{prefix}mlp.fc2"))
+    fc1, fc2 = _linear(tensors, f"{prefix}mlp.fc1"), _linear(tensors, f"{prefix}mlp.fc2")
+    return Layer(norm1, query, key, value, out, norm2, fc1, fc2)

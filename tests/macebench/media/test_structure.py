@@ -59,3 +59,29 @@ def test_rubbish_is_no_crash(make, seed):
     make.path("r").write_bytes(head + rng.randbytes(rng.randrange(40)))
     assert missing_bytes(make.path("r")) >= 0
     assert lacks_index(make.path("r")) in (True, False)
+
+
+def wave(n_samples, *, riff_off=0, data_off=0, junk=b""):
+    data = b"\0\0" * n_samples
+    extra = b"LIST" + len(junk).to_bytes(4, "little") + junk + b"\0" * (len(junk) % 2) if junk else b""
+    head = b"WAVEfmt \x10\0\0\0\x01\0\x01\0\x22\x56\0\0\x44\xac\0\0\x02\0\x10\0" + extra
+    body = head + b"data" + (len(data) + data_off).to_bytes(4, "little") + data
+    return b"RIFF" + (len(body) + riff_off).to_bytes(4, "little") + body
+
+
+@pytest.mark.parametrize(
+    ("content", "missing"),
+    [
+        (wave(100), 0),
+        (wave(100, riff_off=4), 0),  # a common writer counts its own header twice
+        (wave(100, junk=b"odd"), 0),
+        (wave(100)[:-30], 30),
+        (wave(100, junk=b"odd")[:-30], 30),
+        (wave(100, data_off=8), 8),
+        (wave(100)[:30], 214),
+        (wave(100, riff_off=0x7FFFFFFF - 300), 0),
+    ],
+)
+def test_a_wave_file_lacks_what_its_sound_lacks(tmp_path, content, missing):
+    (tmp_path / "a.wav").write_bytes(content)
+    assert missing_bytes(tmp_path / "a.wav") == missing

@@ -14,9 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-SHARED_HEAD = (
-    Path(__file__).resolve().parents[3].parent / "shared/data/weights/laion_sa_0_4_vit_l_14_linear.pth"
-)
+SHARED_HEAD = Path(__file__).resolve().parents[3].parent / "shared/data/weights/laion_sa_0_4_vit_l_14_linear.pth"
 WORD = (1 << 64) - 1
 # network -> (pattern of the tensor's name, gain of the fan-in rule) and (pattern, centre, spread); the first that fits
 FAN = {
@@ -131,8 +129,10 @@ def musiq_shapes():
         f"{encoder}.cls": (1, 1, 384), f"{encoder}.posembed_input.position_emb": (1, 100, 384),
         f"{encoder}.scaleembed_input.scale_emb": (3, 1, 384),
     }  # fmt: skip
-    for name, size in {"gn_root": 64, "block1.gn1": 64, "block1.gn2": 64, "block1.gn3": 256, "block1.gn_proj": 256}.items():
-        both(shapes, name, (size,))
+    for name in ("gn_root", "block1.gn1", "block1.gn2"):
+        both(shapes, name, (64,))
+    for name in ("block1.gn3", "block1.gn_proj"):
+        both(shapes, name, (256,))
     both(shapes, "embedding", (384, 16384))
     both(shapes, "head", (1, 384))
     both(shapes, f"{encoder}.encoder_norm", (384,))

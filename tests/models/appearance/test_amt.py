@@ -286,6 +286,17 @@ def test_a_window_holds_the_dot_products_around_its_centre():
     assert float(coarse[3, 3, 8, 10]) == pytest.approx(float(full[8, 10, 8:10, 10:12].mean()), abs=1e-5)
 
 
+@pytest.mark.parametrize("shift", [0.0, 3.3, -400.0, 400.0])
+def test_strips_look_up_what_the_whole_volume_holds(shift):
+    generator = torch.Generator().manual_seed(1)
+    queries, targets = torch.randn(2, 2, 5, 18, 16, generator=generator)
+    points = _amt_layers.pixel_grid(queries) + shift + torch.randn(2, 2, 18, 16, generator=generator)
+    whole = _amt_correlation.Matches(queries, targets).at(points)
+    strips = _amt_correlation.Matches(queries, targets, keep_bytes=60_000).at(points)
+    torch.testing.assert_close(strips, whole, atol=2e-5, rtol=0)
+    assert bool(whole.any()) == (abs(shift) < 400)
+
+
 def test_matches_need_a_coarsest_level_of_two_pixels():
     features = torch.zeros(1, 4, 15, 20)
     with pytest.raises(ValueError, match="need 16 a side"):

@@ -88,8 +88,7 @@ def by_hand(kind, first, second):
     """LPIPS of one pair, step by step in float64 and with nothing of the module but its table of layers."""
     tensors, head = backbone(kind), some_head(kind)
     mean, deviation = (
-        torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1)
-        for v in ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450))
+        torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450))
     )
     total, outputs = 0.0, []
     for picture in (first, second):

@@ -48,7 +48,10 @@ def test_batch_size_does_not_matter(musiq, filler, run):
 
 @pytest.mark.parametrize(
     ("size", "wanted"),
-    [((288, 544), (271, 512)), ((512, 512), (512, 512)), ((1920, 1080), (512, 288)), ((96, 128), (96, 128)), ((1, 9999), (1, 512))],
+    [
+        ((288, 544), (271, 512)), ((512, 512), (512, 512)), ((1920, 1080), (512, 288)), ((96, 128), (96, 128)),
+        ((1, 9999), (1, 512)),
+    ],
 )  # fmt: skip
 def test_sizes_are_cut(size, wanted):
     frames = torch.full((1, 3, *size), 255, dtype=torch.uint8)
@@ -66,7 +69,7 @@ def test_tensors_that_do_not_fit_are_named(tensor_file, filler):
     shapes = filler.musiq_shapes()
     del shapes["head.bias"]
     few = {name: size for name, size in shapes.items() if "encoderblock" not in name and name != "embedding.weight"}
-    with pytest.raises(UserError, match="do not fit MUSIQ: embedding.weight is missing"):
+    with pytest.raises(UserError, match=r"do not fit MUSIQ: embedding\.weight is missing"):
         module.Musiq(tensor_file("musiq", few))
     with pytest.raises(UserError, match="is missing"):
         module.Musiq(TensorFile({}))

@@ -16,7 +16,10 @@ torch = pytest.importorskip("torch")
 
 from macebench.models.appearance._common import Batches, placed, run_frames  # noqa: E402
 
-NAMES = {"clip_l14": statistics.ClipL14, "clip_b32": statistics.ClipB32, "dino_b16": statistics.DinoB16, "musiq": statistics.MusiqSpaq}
+NAMES = {
+    "clip_l14": statistics.ClipL14, "clip_b32": statistics.ClipB32, "dino_b16": statistics.DinoB16,
+    "musiq": statistics.MusiqSpaq,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -89,15 +92,18 @@ def test_batch_is_halved_when_a_gpu_is_full():
     batches.add(np.stack([picture(index) for index in range(9)]))
     assert batches.finish().tolist() == list(range(9))
     assert batches.batch == 2
+    full = Batches(Means(limit=0), 4)
+    full.add(picture(0)[None])
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        full = Batches(Means(limit=0), 4)
-        full.add(picture(0)[None])
         full.finish()
 
 
 @pytest.mark.parametrize(
     "frames",
-    [np.zeros((2, 4, 6), np.uint8), np.zeros((2, 4, 6, 4), np.uint8), np.zeros((1, 4, 6, 3), np.float32), np.zeros((1, 0, 6, 3), np.uint8)],
+    [
+        np.zeros((2, 4, 6), np.uint8), np.zeros((2, 4, 6, 4), np.uint8), np.zeros((1, 4, 6, 3), np.float32),
+        np.zeros((1, 0, 6, 3), np.uint8),
+    ],
 )  # fmt: skip
 def test_other_arrays_are_refused(frames):
     with pytest.raises(ValueError, match="expected"):
@@ -186,7 +192,8 @@ def test_settings(weights, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "match"),
     [("MACEBENCH_DEVICE", "tpu", "device 'tpu'"), ("MACEBENCH_DEVICE", "cuda", "no CUDA device"),
-     ("MACEBENCH_DTYPE", "int8", "dtype 'int8'"), ("MACEBENCH_BATCH", "0", "batch size '0'"), ("MACEBENCH_BATCH", "x", "batch size")],
+     ("MACEBENCH_DTYPE", "int8", "dtype 'int8'"), ("MACEBENCH_BATCH", "0", "batch size '0'"),
+     ("MACEBENCH_BATCH", "x", "batch size")],
 )  # fmt: skip
 def test_settings_that_are_not_allowed(weights, monkeypatch, name, value, match):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -151,7 +151,8 @@ def test_nothing_is_called(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"PK\x03\x04 no archive", b"\xff" * 100, struct.pack("<Q", 2**40) + b"{", struct.pack("<Q", 30) + b'{"x": 1}' + b" " * 22,
+    [b"", b"PK\x03\x04 no archive", b"\xff" * 100, struct.pack("<Q", 2**40) + b"{",
+     struct.pack("<Q", 30) + b'{"x": 1}' + b" " * 22,
      struct.pack("<Q", 60) + b'{"x":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'.ljust(60)],
 )  # fmt: skip
 def test_other_files(tmp_path, content):

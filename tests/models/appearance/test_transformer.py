@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch.nn import functional as F  # noqa: E402
+from torch.nn import functional  # noqa: E402
 
 from macebench.models.appearance import _transformer as module  # noqa: E402
 from macebench.models.appearance._transformer import Layer, Linear, Norm, encode, linear, norm  # noqa: E402
@@ -24,17 +24,20 @@ def test_linear_is_linear(monkeypatch, works, activation, rows):
     if not works:
         monkeypatch.setattr(module, "onednn_works", lambda: False)
     x, layer = numbers(2, rows, 40), Linear(numbers(24, 40, step=0.11), numbers(24))
-    wanted = F.linear(x, *layer)
-    wanted = {"none": wanted, "gelu": F.gelu(wanted), "quick_gelu": wanted * torch.sigmoid(1.702 * wanted)}[activation]
+    wanted = functional.linear(x, *layer)
+    wanted = {"none": wanted, "gelu": functional.gelu(wanted), "quick_gelu": wanted * torch.sigmoid(1.702 * wanted)}[
+        activation
+    ]
     with torch.inference_mode():
         torch.testing.assert_close(linear(x, layer, activation), wanted, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(linear(x[:, ::2], layer), F.linear(x[:, ::2], *layer), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(linear(x[:, ::2], layer), functional.linear(x[:, ::2], *layer), rtol=1e-5, atol=1e-5)
 
 
 def test_half_weights_are_converted():
     x, layer = numbers(100, 40), Linear(numbers(24, 40).half(), numbers(24))
     with torch.inference_mode():
-        torch.testing.assert_close(linear(x, layer), F.linear(x, layer.weight.float(), layer.bias), rtol=1e-5, atol=1e-5)
+        wanted = functional.linear(x, layer.weight.float(), layer.bias)
+        torch.testing.assert_close(linear(x, layer), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_onednn_that_disagrees_is_not_used(monkeypatch):
@@ -60,13 +63,15 @@ def some_layer(width, shift):
 def plainly(x, layers, heads):
     """All tokens of all layers, with the softmax written out."""
     for layer in layers:
-        y = F.layer_norm(x, (x.shape[-1],), *layer.norm1, 1e-5)
+        y = functional.layer_norm(x, (x.shape[-1],), *layer.norm1, 1e-5)
         query, key, value = (
-            F.linear(y, *part).unflatten(-1, (heads, -1)).transpose(1, 2) for part in (layer.query, layer.key, layer.value)
+            functional.linear(y, *part).unflatten(-1, (heads, -1)).transpose(1, 2)
+            for part in (layer.query, layer.key, layer.value)
         )
         weights = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
-        x = x + F.linear((weights @ value).transpose(1, 2).flatten(2), *layer.out)
-        x = x + F.linear(F.gelu(F.linear(F.layer_norm(x, (x.shape[-1],), *layer.norm2, 1e-5), *layer.fc1)), *layer.fc2)
+        x = x + functional.linear((weights @ value).transpose(1, 2).flatten(2), *layer.out)
+        y = functional.linear(functional.layer_norm(x, (x.shape[-1],), *layer.norm2, 1e-5), *layer.fc1)
+        x = x + functional.linear(functional.gelu(y), *layer.fc2)
     return x[:, 0]
 
 
@@ -81,4 +86,4 @@ def test_the_last_layer_computes_one_token_only():
 
 def test_norm():
     x, layer = numbers(5, 8), Norm(numbers(8, step=0.2), numbers(8, step=0.9))
-    torch.testing.assert_close(norm(x, layer, 1e-6), F.layer_norm(x, (8,), layer.weight, layer.bias, 1e-6))
+    torch.testing.assert_close(norm(x, layer, 1e-6), functional.layer_norm(x, (8,), layer.weight, layer.bias, 1e-6))
