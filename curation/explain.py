@@ -34,7 +34,7 @@ COMPARED = {
         "height_share": "min_height_share",
     },
 }  # fmt: skip
-"""Stage -> score -> field of its config that it is compared with, for built-in stages without an attribute ``limits``."""
+"""Stage -> score -> field of its config, for built-in stages without an attribute ``limits``."""
 _HINT = "`macebench curate SOURCES... --out DATASET` makes a data set."
 
 

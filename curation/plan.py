@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from macebench.curation.config import CurateConfig
+from macebench import registry
+from macebench.curation.config import CurateConfig, config_from_plain
 from macebench.curation.cut import cut_clip
 from macebench.curation.decide import decide
 from macebench.curation.job import is_finished
@@ -26,6 +27,7 @@ from macebench.curation.records import WORK, Index, Wanted
 from macebench.curation.sources import iter_sources
 from macebench.curation.stage import Task
 from macebench.curation.stages import probe
+from macebench.engine import Crashed, Work, run_jobs
 from macebench.errors import MediaError
 from macebench.media import Decoder, VideoInfo, file_sha256
 from macebench.store import Artifact, Ingredients, Store, default_store_path
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 SAMPLE = 48
 """Sources that are looked at."""
 _SPEEDS = "curate-speed"
-_TRIALS, _TRIAL_S, _WARM_UP_S = 3, 8.0, 2.0
+_TRIALS, _MOST_TRIALS, _TRIAL_S, _WARM_UP_S = 3, 8, 8.0, 2.0
 _START_S = 3.0
 
 
@@ -113,7 +115,7 @@ def make_plan(job: CurateJob, progress: Callable[[str, int, int], None]) -> Plan
         looked, decodable = _look(chosen, job, decoder, store, progress)
         speeds, basis = load_speeds(store, job.config), "an earlier run"
         if speeds is None and looked.decode_s:
-            speeds, basis = _trial(job.config, decodable, decoder), "a trial on some seconds of video"
+            speeds, basis = _trials(job, decodable), "a trial on some seconds of video"
     factor = 1.0 if looked.n >= n_sources else n_bytes / max(looked.n_bytes, 1)
     seconds = None if speeds is None else _seconds(looked, speeds, factor, job.workers)
     if seconds is None and looked.finished == looked.n:
@@ -226,14 +228,46 @@ class Measured:
         store.put(_speed_key(config), Artifact({}, dataclasses.asdict(speeds)))
 
 
-def _trial(config: CurateConfig, sources: Sequence[tuple[Path, VideoInfo]], decoder: Decoder) -> Speeds:
-    """Observe and cut some seconds of a few sources."""
-    stages = config.make_stages()
-    observing: list[Any] = [*observers_of(stages), Thumbnails()]
-    looked = [_trial_look(decoder, path, info, observing, config) for path, info in sources[:_TRIALS]]
-    spent, video_s = sum(item[0] for item in looked), sum(item[1] for item in looked)
-    cut = _trial_cut(config, sources[0], decoder)
-    return Speeds(spent / max(video_s, 1e-6), cut, 0.3, _START_S)
+@dataclass(frozen=True)
+class _Trial:
+    """What one worker tries: some seconds of a few sources."""
+
+    config: Mapping[str, Any]
+    plugins: tuple[Path, ...]
+    sources: tuple[tuple[Path, VideoInfo], ...]
+
+
+def _trials(job: CurateJob, sources: Sequence[tuple[Path, VideoInfo]]) -> Speeds | None:
+    """Observe and cut some seconds of a few sources, with as many workers at a time as the run will have."""
+    count = min(job.workers, len(sources), _MOST_TRIALS)
+    plugins = tuple(Path(path).absolute() for path in job.plugins)
+    trials = [
+        _Trial(job.config.plain(), plugins, tuple(sources[number::count][:_TRIALS])) for number in range(count)
+    ]  # fmt: skip
+    found = [result for _, result in run_jobs(Work(try_out), trials, workers=count) if not isinstance(result, Crashed)]
+    looked = [item for item in found if item[1] > 0]
+    if not looked:
+        return None
+    look_s = sum(item[0] for item in looked) / sum(item[1] for item in looked)
+    return Speeds(look_s, sum(item[2] for item in looked) / len(looked), 0.3, _START_S)
+
+
+def try_out(trial: _Trial) -> tuple[float, float, float]:
+    """In a worker: (seconds of observing, seconds of video observed, seconds of cutting a second of video)."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    for path in trial.plugins:
+        registry.load_plugin(path)
+    config = config_from_plain(trial.config)
+    observing: list[Any] = [*observers_of(config.make_stages()), Thumbnails()]
+    spent = video_s = 0.0
+    with Decoder() as decoder:
+        for path, info in trial.sources:
+            seconds, length = _trial_look(decoder, path, info, observing, config)
+            spent, video_s = spent + seconds, video_s + length
+        cut = _trial_cut(config, trial.sources[0], decoder)
+    return spent, video_s, cut
 
 
 def _trial_look(

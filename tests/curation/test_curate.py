@@ -180,7 +180,7 @@ def test_facts_of_a_table_go_to_the_rows(job, raw, tmp_path):
 def test_hostile_names_go_through(job, raw, tmp_path):
     folder = tmp_path / "raw2"
     folder.mkdir()
-    names = [b"bad\xff.mp4", b"new\nline.mp4", b"-i.mp4", "=1+1 <b>&.mp4".encode(), b"http:..x.mp4"]
+    names = [b"bad\xff.mp4", b"new\nline.mp4", b"-i.mp4", b"=1+1 <b>&.mp4", b"http:..x.mp4"]
     for name, source in zip(names, ["a.mp4", "b.mp4", "below/c.mp4", "dark.mp4", "broken.mp4"], strict=True):
         shutil.copy(raw.folder / source, os.path.join(os.fsencode(folder), name))
     task = job("out", sources=[folder])

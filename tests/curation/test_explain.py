@@ -72,7 +72,7 @@ def test_what_if_says_which_sources_would_have_to_be_decoded(done, no_decoder):
     assert (found.unknown, found.then.clips) == (0, 0)
     assert found.then.reasons["probe", "too short"] == 4
     assert not no_decoder
-    with pytest.raises(UserError, match="light.min_ligth"):
+    with pytest.raises(UserError, match=r"light\.min_ligth"):
         what_if(done.out, ["light.min_ligth=3"])
 
 

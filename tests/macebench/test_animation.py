@@ -196,7 +196,8 @@ def test_files_that_cannot_be_read_are_counted(sets):
     assert score(result, "ssim").n == 1
     assert reasons.pop("not a media file") == 1
     ((reason, count),) = reasons.items()
-    assert reason.startswith("reference: ") and count == 1
+    assert reason.startswith("reference: ")
+    assert count == 1
 
 
 def test_small_frames_lose_only_what_needs_a_window(sets):

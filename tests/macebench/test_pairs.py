@@ -128,9 +128,9 @@ def test_batches_hold_at_most_so_many(batch):
 
 def test_uneven_times_are_compared_by_time():
     times = np.cumsum([0, 0.04, 0.02, 0.08, 0.04])
-    assert len(indices(aligned(stream(times), stream(times + [0, 0.005, 0.005, -0.005, 0]), ()))[0]) == 5
+    assert len(indices(aligned(stream(times), stream(times + np.array([0, 0.005, 0.005, -0.005, 0])), ()))[0]) == 5
     with pytest.raises(Unscorable, match=TIMES_DIFFER):
-        indices(aligned(stream(times), stream(times + [0, 0, 0.011, 0, 0]), ()))
+        indices(aligned(stream(times), stream(times + np.array([0, 0, 0.011, 0, 0])), ()))
 
 
 def test_what_differs_is_refused():

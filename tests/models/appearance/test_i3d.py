@@ -157,7 +157,8 @@ def test_another_number_of_features_is_refused(script, monkeypatch):
 
 def test_the_worker_imports_nothing_of_macebench():
     source = Path(i3d.__file__).with_name("i3d_worker.py").read_text("utf-8")
-    assert "import macebench" not in source and "from macebench" not in source
+    assert "import macebench" not in source
+    assert "from macebench" not in source
 
 
 def test_the_published_file_is_missing(tmp_path, monkeypatch):
