@@ -14,6 +14,7 @@ import argparse
 import resource
 import runpy
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -133,10 +134,10 @@ def bench(name: str, frames: np.ndarray, rounds: int, batch: int) -> None:
         count = flops(network, frames[0])
     rate, peak = count / wall["ours"] / 1e9, peak_gflops()
     away = np.abs(result - mine).max() if name != "dino_b16" else float("nan")
-    print(
+    sys.stdout.write(
         f"{name:9s} plain {wall['plain'] * 1e3:6.0f} ms  ours {wall['ours'] * 1e3:6.0f} ms a frame  "
         f"x{wall['plain'] / wall['ours']:.2f} (processor time x{cpu['plain'] / cpu['ours']:.2f})  "
-        f"{count / 1e9:6.1f} GFLOP a frame, {rate:4.0f} of {peak:4.0f} GFLOP/s = {rate / peak:.0%}  away {away:.1e}"
+        f"{count / 1e9:6.1f} GFLOP a frame, {rate:4.0f} of {peak:4.0f} GFLOP/s = {rate / peak:.0%}  away {away:.1e}\n"
     )
 
 
@@ -154,7 +155,8 @@ def main() -> None:
     frames = FILLER["noise"](1, options.frames, options.size, options.size, 3).astype(np.uint8)
     for name in options.networks:
         bench(name, frames, options.rounds, options.batch)
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB (both sides together)")
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    sys.stdout.write(f"peak memory {memory:.2f} GiB (both sides together)\n")
 
 
 if __name__ == "__main__":
