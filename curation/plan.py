@@ -23,7 +23,7 @@ from macebench.curation.cut import cut_clip
 from macebench.curation.decide import decide
 from macebench.curation.job import is_finished
 from macebench.curation.observe import Thumbnails, observers_of, timeline_key
-from macebench.curation.records import WORK, Index, Wanted
+from macebench.curation.records import Index, Wanted
 from macebench.curation.sources import iter_sources
 from macebench.curation.stage import Task
 from macebench.curation.stages import probe
@@ -148,15 +148,17 @@ def _look(
     for number, source in enumerate(chosen):
         progress("sample", number, len(chosen))
         sums.n += 1
+        finished = False
         try:
             sums.n_bytes += source.path.stat().st_size
             sha256 = file_sha256(source.path)
+            finished = is_finished(Path(job.out), sha256, job.config.clips_hash)
             info, measured = probe.measure(decoder, source.path)
         except (MediaError, OSError, ValueError):
-            sums.n_other += 1
+            sums.finished, sums.n_other = sums.finished + finished, sums.n_other + (not finished)
             continue
         sums.source_s += info.duration_s
-        if (Path(job.out) / WORK).is_dir() and is_finished(Path(job.out), sha256, job.config.clips_hash):
+        if finished:
             sums.finished += 1
             continue
         state = _state(source, sha256, info, measured, job.config, store)

@@ -26,6 +26,8 @@ faster than a filter does.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -42,6 +44,7 @@ _RADIUS = GAUSSIAN // 2
 _DEVIATION = 1.5
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 _BLOCK = 8
+_STRIP = 32
 SMALLEST = {"grey-uniform7": UNIFORM, "rgb-uniform7": UNIFORM, "gaussian": GAUSSIAN, "torchmetrics": _RADIUS + 1}
 """Pixels of the shorter side at least, by variant."""
 
@@ -58,12 +61,27 @@ def ssim_pair(first: NDArray[np.uint8], second: NDArray[np.uint8], variant: str)
     if min(first.shape[:2]) < SMALLEST[variant]:
         raise Unscorable(f"smaller than {SMALLEST[variant]} pixels")
     if variant == "grey-uniform7":
-        return _uniform(grey(first), grey(second))
-    planes = [np.moveaxis(picture, -1, 0) for picture in (first, second)]
-    if variant == "rgb-uniform7":
-        return float(np.mean([_uniform(x, y) for x, y in zip(*planes, strict=True)]))
-    mirrored = variant == "torchmetrics"
-    return float(np.mean([_gaussian(x, y, mirrored) for x, y in zip(*planes, strict=True)]))
+        return _in_strips(grey(first), grey(second), UNIFORM, _uniform)
+    window, similarity = _WINDOWS[variant]
+    planes: list[list[NDArray[np.uint8]]] = []
+    for picture in (first, second):
+        channels = [np.ascontiguousarray(picture[..., channel]) for channel in range(3)]
+        mirrored = variant == "torchmetrics"
+        planes.append([np.pad(plane, _RADIUS, mode="reflect") for plane in channels] if mirrored else channels)
+    return float(np.mean([_in_strips(x, y, window, similarity) for x, y in zip(*planes, strict=True)]))
+
+
+def _in_strips(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], window: int, similarity: Callable[..., FloatArray]
+) -> float:
+    """Mean of S over all windows of two (H, W) planes, in strips of rows that stay in the processor's cache."""
+    count = first.shape[0] - window + 1
+    sums = []
+    for start in range(0, count, _STRIP):
+        rows = slice(start, min(start + _STRIP, count) + window - 1)
+        sums.append(float(similarity(first[rows], second[rows]).sum()))
+    width: int = first.shape[1] - window + 1
+    return float(math.fsum(sums) / (count * width))
 
 
 def grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -72,30 +90,31 @@ def grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((9798 * red + 19235 * green + 3735 * blue + (1 << 14)) >> 15).astype(np.uint8)
 
 
-def _uniform(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """SSIM of two (H, W) planes with equal weights. Sums fit: 49 * 255 in 16 bits, 2 * 49 * 255^2 in 32."""
+def _uniform(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> FloatArray:
+    """(H - 6, W - 6) S with equal weights. Sums fit: 49 * 255 in 16 bits, 2 * 49 * 255^2 in 32."""
     x, y = first.astype(np.uint16), second.astype(np.uint16)
-    wide_x, wide_y = first.astype(np.uint32), second.astype(np.uint32)
     sum_x, sum_y = (_window_sums(plane).astype(np.float64) for plane in (x, y))
-    sum_xy = _window_sums(wide_x * wide_y).astype(np.float64)
-    wide_x *= wide_x
-    wide_x += wide_y * wide_y
-    sum_squares = _window_sums(wide_x).astype(np.float64)
+    product = np.multiply(x, y, dtype=np.uint32)
+    sum_xy = _window_sums(product).astype(np.float64)
+    np.multiply(x, x, out=product, dtype=np.uint32)
+    product += np.multiply(y, y, dtype=np.uint32)
+    sum_squares = _window_sums(product).astype(np.float64)
     n = UNIFORM * UNIFORM
     # All terms times n^2: products of sums instead of products of means; variances have divisor n (n - 1).
-    product = sum_x * sum_y
+    means = sum_x * sum_y
     sum_x *= sum_x
     sum_y *= sum_y
     sum_x += sum_y
-    unbias = n / (n - 1)
-    return _mean_similarity(product, sum_x, n * sum_xy, n * sum_squares, n * n, unbias)
+    sum_xy *= n
+    sum_squares *= n
+    return _similarity(means, sum_x, sum_xy, sum_squares, n * n, n / (n - 1))
 
 
-def _mean_similarity(
+def _similarity(
     product: FloatArray, squares: FloatArray, mean_product: FloatArray, mean_squares: FloatArray, scale: float,
     unbias: float,
-) -> float:  # fmt: skip
-    """Mean of S from `scale` times mx my, mx^2 + my^2, E[xy] and E[x^2 + y^2]; overwrites its arguments."""
+) -> FloatArray:  # fmt: skip
+    """S from `scale` times mx my, mx^2 + my^2, E[xy] and E[x^2 + y^2]; overwrites its arguments."""
     mean_product -= product
     mean_product *= 2 * unbias
     mean_product += _C2 * scale
@@ -108,7 +127,7 @@ def _mean_similarity(
     product *= mean_product
     squares *= mean_squares
     product /= squares
-    return float(product.mean())
+    return product
 
 
 def _window_sums(plane: NDArray[Any]) -> NDArray[Any]:
@@ -125,25 +144,21 @@ def _sevens(plane: NDArray[Any]) -> NDArray[Any]:
     return seven
 
 
-def _gaussian(first: NDArray[np.uint8], second: NDArray[np.uint8], mirrored: bool) -> float:
+def _gaussian(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> FloatArray:
+    """(H - 10, W - 10) S with Gaussian weights."""
     x, y = first.astype(np.float64), second.astype(np.float64)
-    if mirrored:
-        x, y = (np.pad(plane, _RADIUS, mode="reflect") for plane in (x, y))
-    mean_x, mean_y, mean_xy = _weighted(x), _weighted(y), _weighted(x * y)
-    if mirrored:
-        return _clamped(mean_x, mean_y, mean_xy, _weighted(x * x), _weighted(y * y))
-    mean_squares = _weighted(x * x + y * y)
-    return _mean_similarity(mean_x * mean_y, mean_x**2 + mean_y**2, mean_xy, mean_squares, 1.0, 1.0)
+    mean_x, mean_y, mean_xy, mean_squares = _weighted(x), _weighted(y), _weighted(x * y), _weighted(x * x + y * y)
+    return _similarity(mean_x * mean_y, mean_x**2 + mean_y**2, mean_xy, mean_squares, 1.0, 1.0)
 
 
-def _clamped(
-    mean_x: FloatArray, mean_y: FloatArray, mean_xy: FloatArray, mean_xx: FloatArray, mean_yy: FloatArray
-) -> float:
-    """Mean of S with both variances at least 0."""
+def _clamped(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> FloatArray:
+    """(H - 10, W - 10) S with Gaussian weights and both variances at least 0."""
+    x, y = first.astype(np.float64), second.astype(np.float64)
+    mean_x, mean_y = _weighted(x), _weighted(y)
     product, xx, yy = mean_x * mean_y, mean_x**2, mean_y**2
-    variances = np.maximum(mean_xx - xx, 0.0) + np.maximum(mean_yy - yy, 0.0)
-    numerator = (2 * product + _C1) * (2 * (mean_xy - product) + _C2)
-    return float((numerator / ((xx + yy + _C1) * (variances + _C2))).mean())
+    variances = np.maximum(_weighted(x * x) - xx, 0.0) + np.maximum(_weighted(y * y) - yy, 0.0)
+    numerator = (2 * product + _C1) * (2 * (_weighted(x * y) - product) + _C2)
+    return np.asarray(numerator / ((xx + yy + _C1) * (variances + _C2)))
 
 
 def _weighted(plane: FloatArray) -> FloatArray:
@@ -177,3 +192,10 @@ def _band(rows: int) -> FloatArray:
     for row in range(rows):
         band[row, row : row + GAUSSIAN] = weights / weights.sum()
     return band
+
+
+_WINDOWS: dict[str, tuple[int, Callable[..., FloatArray]]] = {
+    "rgb-uniform7": (UNIFORM, _uniform),
+    "gaussian": (GAUSSIAN, _gaussian),
+    "torchmetrics": (GAUSSIAN, _clamped),
+}
