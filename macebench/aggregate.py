@@ -3,7 +3,8 @@
 Input are the rows of ``clips.parquet`` (`macebench.tables.read_clips`) of one model under one protocol, and
 the rows of that protocol's reference set. Rows are sorted by clip id, so their order does not matter.
 
-- A *clip* metric's column is the mean over the clips with a finite value, summed exactly (`math.fsum`).
+- A *clip* metric's column is the mean over the clips with a finite value, summed exactly (`math.fsum`). A column that
+  names a `weight` is the mean weighted by that other column; a clip without a positive weight has no value then.
 - A *set* metric gets the feature vectors of both sets. ``n`` counts the generated clips that have the
   feature. With fewer than two vectors on either side there is no value.
 - Every clip is counted once in each score: in ``n``, or in ``n_unscored`` under a reason. Reasons of a clip
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ TOO_FEW_GENERATED = "fewer than 2 clips with features"
 TOO_FEW_REFERENCE = "reference has fewer than 2 clips with features"
 NO_REASON = "no reason given"
 NOT_FINITE = "value is not finite"
+NO_WEIGHT = "value has no weight"
 FEATURE_NOT_FINITE = "feature is not finite"
 
 
@@ -141,16 +144,21 @@ def _rows(table: pd.DataFrame) -> list[_Row]:
 
 def _clip_score(rows: Sequence[_Row], column: Column, protocol_hash: str) -> Score:
     values: list[float] = []
+    weights: list[float] = []
     reasons: Counter[str] = Counter()
     notes: Counter[str] = Counter()
     for row in rows:
         value = float(row.cells.get(column.name, math.nan))
-        if math.isfinite(value):
+        weight = 1.0 if column.weight is None else float(row.cells.get(column.weight, math.nan))
+        if math.isfinite(value) and not (math.isfinite(weight) and weight > 0):
+            reasons[NO_WEIGHT] += 1
+        elif math.isfinite(value):
             values.append(value)
+            weights.append(weight)
             notes.update(_present(row.notes.get(column.name)))
         else:
             reasons[_reason(row, column.name, value)] += 1
-    mean = math.fsum(values) / len(values) if values else math.nan
+    mean = math.fsum(map(operator.mul, values, weights)) / math.fsum(weights) if values else math.nan
     return _score(column, mean, len(values), protocol_hash, reasons=reasons, notes=notes)
 
 
@@ -183,7 +191,8 @@ def _set_scores(
     generated: Sequence[_Row], reference: Sequence[_Row], metric: Metric, protocol: Protocol
 ) -> list[Score]:
     key = f"{FEATURE_PREFIX}{metric.feature}"
-    mine, theirs = _vectors(generated, key), _vectors(reference, key)
+    width = protocol.pixels.fvd_features if protocol.pixels is not None else None
+    mine, theirs = _vectors(generated, key, width), _vectors(reference, key, width)
     values, note, problem = _compute(metric, mine, theirs, protocol)
     notes = mine.notes + Counter({note: mine.n} if note else {})
     scores = []
@@ -198,7 +207,8 @@ def _set_scores(
     return scores
 
 
-def _vectors(rows: Iterable[_Row], key: str) -> _Vectors:
+def _vectors(rows: Iterable[_Row], key: str, width: int | None) -> _Vectors:
+    """The vectors of a feature; a cell of several vectors of `width` numbers counts as several clips."""
     found: list[tuple[str, FloatArray]] = []
     reasons: Counter[str] = Counter()
     notes: Counter[str] = Counter()
@@ -209,9 +219,13 @@ def _vectors(rows: Iterable[_Row], key: str) -> _Vectors:
             reasons[_reason(row, key)] += 1
         elif not np.isfinite(vector).all():
             reasons[FEATURE_NOT_FINITE] += 1
-        else:
+        elif width is None:
             found.append((row.clip_id, vector))
             notes.update(_present(row.notes.get(key)))
+        else:
+            parts = vector.reshape(-1, width)
+            found += [(f"{row.clip_id}#{index:06d}", part) for index, part in enumerate(parts)]
+            notes.update(_present(row.notes.get(key)) * len(parts))
     return _Vectors(tuple(name for name, _ in found), tuple(vector for _, vector in found), reasons, notes)
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from macebench import registry
+from macebench.aggregate import aggregate
 from macebench.clips import ClipSet, set_hash
 from macebench.engine import Crashed, EngineName, Work, run_jobs
 from macebench.errors import MediaError, Unscorable, UserError
@@ -35,7 +36,6 @@ from macebench.pairs import (
     aligned,
     check_pairs,
     pair_clips,
-    pair_scores,
     rows_table,
 )
 from macebench.protocol import PixelRules, Protocol, Reference
@@ -153,7 +153,7 @@ def score_pairs(
     scorer = _Scorer(plan, store, protocol, chosen, lacking)
     rows = [row for pair, outcome in zip(pairs, outcomes, strict=True) for row in scorer.rows(pair, outcome, model)]
     mine, theirs = (rows_table([row for row in rows if row.role == role]) for role in ("generated", "reference"))
-    return PairedScores(protocol, tuple(rows), tuple(pair_scores(mine, theirs, protocol, chosen)))
+    return PairedScores(protocol, tuple(rows), tuple(aggregate(mine, theirs, protocol, chosen)))
 
 
 def _wanted(metrics: Sequence[Metric], kind: str) -> set[str]:

@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from macebench.pose import PoseEstimator, PoseSession
 from macebench.protocol import BeatRules, PoseBackend
 from macebench.store import Artifact, Ingredients, Store
 from macebench.types import Beats, Clip, FloatArray, FrameStatistic, Missing, Motion, PoseTrack
+from macebench.weights import missing_reason
 
 POSE_VERSION = 1
 BEATS_VERSION = 1
@@ -57,6 +58,7 @@ class ClipPlan:
         threads: Threads that OpenCV may use in one worker; results do not depend on it.
         motion: Whether the clips are motion files.
         motion_fps: Frame rate of motion files that do not say theirs.
+        lacking: Frame statistics that are left out because their weights are not on this machine: name -> reason.
     """
 
     store: Path
@@ -67,6 +69,7 @@ class ClipPlan:
     threads: int = 1
     motion: bool = False
     motion_fps: float | None = None
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,8 +138,28 @@ def code_hash(group: registry.Group, name: str) -> str:
 def statistic_ingredients(clip: Clip, name: str) -> Ingredients:
     """Key of a frame statistic."""
     version = int(getattr(registry.get("statistics", name), "version", 1))
-    settings = {"name": name, "code": code_hash("statistics", name)}
+    settings: dict[str, Any] = {"name": name, "code": code_hash("statistics", name)}
+    needed = own_ingredients(name)
+    if needed:
+        settings["ingredients"] = needed
     return Ingredients("statistic", version, {"video": clip.sha256}, settings)
+
+
+def own_ingredients(name: str) -> dict[str, Any]:
+    """What a frame statistic depends on beside frames and code, such as its weights: its ``ingredients()``, if any.
+
+    Raises:
+        WeightsMissingError: a hash that is in no table, of a file that is not on this machine.
+    """
+    return dict(getattr(registry.get("statistics", name), "ingredients", dict)())
+
+
+def lacking_weights(names: Iterable[str]) -> dict[str, str]:
+    """Frame statistic -> reason, for those whose weights are not on this machine (``missing_weights()``)."""
+    lost: dict[str, list[str]] = {
+        name: getattr(registry.get("statistics", name), "missing_weights", list)() for name in names
+    }
+    return {name: missing_reason(rows) for name, rows in lost.items() if rows}
 
 
 def beat_ingredients(sha256: str, rules: BeatRules) -> Ingredients:

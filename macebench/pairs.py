@@ -35,13 +35,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from macebench.aggregate import aggregate
 from macebench.errors import MediaError, Unscorable, UserError
-from macebench.protocol import Protocol as ResolvedProtocol
-from macebench.registry import Metric
 from macebench.results import FEATURE_PREFIX
 from macebench.tables import ClipRow
-from macebench.types import Clip, FloatArray, Score
+from macebench.types import Clip, FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -351,31 +348,6 @@ def resized(frame: Frames, width: int, height: int) -> Frames:
 # ---- scores ---------------------------------------------------------------------------------------------
 
 
-def pair_scores(
-    clips: pd.DataFrame, reference: pd.DataFrame, rules: ResolvedProtocol, metrics: Sequence[Metric]
-) -> list[Score]:
-    """As `macebench.aggregate.aggregate`, for rows whose features are several vectors one after another.
-
-    A set metric sees each vector (of ``pixels.fvd_features`` numbers) as a clip of its own, named ``<clip>#<index>``:
-    its ``n`` counts clips of 16 frames. A clip without vectors counts once, under its reason.
-
-    Args:
-        clips: Generated rows of one model and one protocol hash.
-        reference: Reference rows of that protocol.
-        rules: The resolved protocol; it has a section ``pixels``.
-        metrics: What to compute; the scores follow this order.
-    """
-    width = rules.need_pixels().fvd_features
-    scores: list[Score] = []
-    for metric in metrics:
-        if metric.feature is None:
-            scores += aggregate(clips, reference, rules, [metric])
-        else:
-            key = f"{FEATURE_PREFIX}{metric.feature}"
-            scores += aggregate(_split(clips, key, width), _split(reference, key, width), rules, [metric])
-    return scores
-
-
 def rows_table(rows: Sequence[ClipRow]) -> pd.DataFrame:
     """The rows as `macebench.tables.read_clips` would give them back, without a file."""
     import pandas as pd
@@ -390,20 +362,3 @@ def rows_table(rows: Sequence[ClipRow]) -> pd.DataFrame:
     columns |= {name: [row.values.get(name, math.nan) for row in rows] for name in names}
     columns |= {FEATURE_PREFIX + name: [row.features.get(name) for row in rows] for name in features}
     return pd.DataFrame(columns)
-
-
-def _split(table: pd.DataFrame, key: str, width: int) -> pd.DataFrame:
-    """One row for each vector of `width` numbers in the cells of column `key`."""
-    import pandas as pd
-
-    columns = ["clip_id", key, "reasons", "notes"]
-    rows: list[tuple[Any, ...]] = []
-    for _, row in table.iterrows():
-        cell = row.get(key)
-        vectors: list[Any] = [cell]
-        if isinstance(cell, np.ndarray) and cell.size and cell.size % width == 0:
-            vectors = list(cell.reshape(-1, width))
-        rows += [
-            (f"{row['clip_id']}#{index:06d}", part, row["reasons"], row["notes"]) for index, part in enumerate(vectors)
-        ]
-    return pd.DataFrame(rows, columns=columns)

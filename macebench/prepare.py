@@ -11,9 +11,9 @@ from typing import Any
 from macebench import registry
 from macebench.clips import REFERENCE_SPLIT, ClipSet, Kind, load_set, parse_spec, set_hash
 from macebench.engine import EngineName
-from macebench.errors import UserError
+from macebench.errors import UserError, WeightsMissingError
 from macebench.evidence import ClipKey, clip_key
-from macebench.extract import ClipPlan
+from macebench.extract import ClipPlan, lacking_weights, own_ingredients
 from macebench.protocol import PoseBackend, Protocol, Reference, load_protocol
 from macebench.registry import Metric
 from macebench.scoring import needed
@@ -21,6 +21,7 @@ from macebench.store import Store
 from macebench.types import Clip, ModelCard
 
 EXTERNAL = "external"
+UNKNOWN = "unknown"
 MOTION_TRACK = "motion-3d"
 COMPANIONS = {"video-2d": ("activity_2d",), MOTION_TRACK: ("activity_3d",)}
 """Scored beside every protocol of a track: what tells a calm dance from no dance."""
@@ -116,7 +117,8 @@ def prepare(config: EvalConfig) -> Prepared:
     protocols = tuple({protocol.hash: protocol for protocol in map(load_protocol, config.protocols)}.values())
     chosen = [_metrics(protocol, config.metrics) for protocol in protocols]
     needs = set().union(*(needed(metrics)[1] for metrics in chosen))
-    statistics = tuple(sorted(name.partition(":")[2] for name in needs if name.startswith("frames:")))
+    statistics = _statistics(needs)
+    lacking = lacking_weights(statistics)
     backend = _backend(config) if "pose" in needs else None
     kind = _kind(config, protocols, needs)
     sound = config.music if kind == "motion" else None
@@ -124,7 +126,10 @@ def prepare(config: EvalConfig) -> Prepared:
     generated = _generated(config, kind)
     training = load_set(config.training, kind=kind, music=sound) if config.training is not None else None
     described = Reference(name=reference.name, sha256=set_hash(reference.clips), n=len(reference.clips))
-    resolved = tuple(protocol.resolve(backend, described) for protocol in protocols)
+    resolved = tuple(
+        protocol.resolve(backend, described, _networks(metrics))
+        for protocol, metrics in zip(protocols, chosen, strict=True)
+    )
     metrics = {protocol.hash: items for protocol, items in zip(resolved, chosen, strict=True)}
     store = Store(config.store)
     _check_sets(config, generated, reference)
@@ -132,11 +137,12 @@ def prepare(config: EvalConfig) -> Prepared:
         store=store.root,
         pose=config.pose if backend is not None else None,
         pose_settings=dict(config.pose_settings),
-        statistics=statistics,
+        statistics=tuple(name for name in statistics if name not in lacking),
         plugins=config.plugins,
         threads=max(1, (os.cpu_count() or 1) // max(1, config.workers)),
         motion=kind == "motion",
         motion_fps=config.motion_fps,
+        lacking=lacking,
     )
     return Prepared(config, generated, reference, training, resolved, metrics, plan, backend, store)
 
@@ -206,6 +212,24 @@ def _metrics(protocol: Protocol, extra: Sequence[str]) -> tuple[Metric, ...]:
     needs = needed(chosen)[1]
     beside = (registry.get_metric(name) for name in COMPANIONS.get(protocol.track, ()))
     return (*chosen, *(metric for metric in beside if metric not in chosen and metric.needs <= needs))
+
+
+def _statistics(needs: set[str]) -> tuple[str, ...]:
+    """Names of the frame statistics among `needs`."""
+    return tuple(sorted(name.partition(":")[2] for name in needs if name.startswith("frames:")))
+
+
+def _networks(metrics: Sequence[Metric]) -> dict[str, dict[str, Any]]:
+    """What the frame statistics of a protocol depend on beside the frames. A hash that nobody knows yet is ``unknown``:
+    rows that were made without those weights stay apart from rows that were made with them.
+    """
+    found = {}
+    for name in _statistics(needed(metrics)[1]):
+        try:
+            found[name] = own_ingredients(name)
+        except WeightsMissingError:
+            found[name] = {"weights_sha256": UNKNOWN}
+    return {name: values for name, values in found.items() if values}
 
 
 def _backend(config: EvalConfig) -> PoseBackend:

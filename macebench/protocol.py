@@ -5,6 +5,8 @@ and how beats are found. Before anything is scored it is *resolved*: the pose ba
 hash) and the reference set (with its content hash) are written into it. The hash of the resolved protocol
 stands in every score; two rows of different hashes are never compared.
 
+So are the weights' hashes and number type of the networks that its frames go through (``frame_statistics``).
+
 Prose fields (title, description, source, known_defects, changes) are not part of the hash.
 """
 
@@ -27,7 +29,7 @@ from macebench.registry import unknown
 _LATER = {
     "sampling": ("window_frames", "stride_frames", "whole_reference"),
     "beats": ("beyond_end",),
-    "": ("contact", "pixels"),
+    "": ("contact", "pixels", "frame_statistics"),
 }
 _PROSE = {"title", "description", "source", "known_defects", "changes"}
 HASH_DIGITS = 12
@@ -236,6 +238,7 @@ class Protocol(_Rules):
     metrics: tuple[str, ...]
     pose_backend: PoseBackend | None = None
     reference: Reference | None = None
+    frame_statistics: dict[str, dict[str, Any]] | None = None
 
     @property
     def id(self) -> str:
@@ -259,9 +262,16 @@ class Protocol(_Rules):
                     del holder[name]
         return fields
 
-    def resolve(self, pose_backend: PoseBackend | None, reference: Reference | None) -> Protocol:
-        """This protocol with the back end and the reference set written into it."""
-        return self.model_copy(update={"pose_backend": pose_backend, "reference": reference})
+    def resolve(
+        self,
+        pose_backend: PoseBackend | None,
+        reference: Reference | None,
+        frame_statistics: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Protocol:
+        """This protocol with the back end, the reference set and the networks of its frames written into it."""
+        networks = {name: dict(values) for name, values in (frame_statistics or {}).items()} or None
+        update = {"pose_backend": pose_backend, "reference": reference, "frame_statistics": networks}
+        return self.model_copy(update=update)
 
     def differences(self, other: Protocol) -> list[str]:
         """What makes the hashes differ: ``path: mine != theirs`` a line; empty when they agree."""

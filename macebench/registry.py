@@ -51,6 +51,13 @@ BUILTIN: dict[str, dict[str, str]] = {
         "activity_2d": "macebench.metrics.activity:activity_2d",
         "activity_3d": "macebench.metrics.activity:activity_3d",
         "temporal_flickering": "macebench.metrics.flicker:temporal_flickering",
+        "imaging_quality": "macebench.metrics.vbench:imaging_quality",
+        "aesthetic_quality": "macebench.metrics.vbench:aesthetic_quality",
+        "subject_consistency": "macebench.metrics.vbench:subject_consistency",
+        "background_consistency": "macebench.metrics.vbench:background_consistency",
+        "motion_smoothness": "macebench.metrics.vbench:motion_smoothness",
+        "ms_flow": "macebench.metrics.vbench:ms_flow",
+        "dynamic_degree": "macebench.metrics.vbench:dynamic_degree",
         "psnr": "macebench.metrics.pixels:psnr_score",
         "ssim": "macebench.metrics.pixels:ssim_score",
         "l1": "macebench.metrics.pixels:l1_score",
@@ -68,6 +75,13 @@ BUILTIN: dict[str, dict[str, str]] = {
     },
     "statistics": {
         "frame_difference": "macebench.metrics.flicker:FrameDifference",
+        "flow_interpolation": "macebench.metrics.flow_statistics:FlowInterpolation",
+        "flow_magnitude": "macebench.metrics.flow_statistics:FlowMagnitude",
+        "clip_l14": "macebench.models.appearance.statistics:ClipL14",
+        "clip_b32": "macebench.models.appearance.statistics:ClipB32",
+        "dino_b16": "macebench.models.appearance.statistics:DinoB16",
+        "musiq": "macebench.models.appearance.statistics:MusiqSpaq",
+        "amt_s": "macebench.models.appearance.amt:AmtS",
         "pair_differences": "macebench.metrics.pixels:PairDifferences",
         "pair_ssim": "macebench.metrics.pixels:PairSsim",
         "pair_lpips_alex": "macebench.models.appearance.paired:PairLpipsAlex",
@@ -115,12 +129,15 @@ class Column:
         unit: Unit, ``"1"`` for a pure number.
         better: Which direction is better.
         summary: One line for people.
+        weight: Another column of the same clip metric: a set's value is the mean over clips weighted by it. None weighs
+            all clips the same.
     """
 
     name: str
     unit: str = "1"
     better: Better = "reference"
     summary: str = ""
+    weight: str | None = None
 
 
 @dataclass(frozen=True)

@@ -293,6 +293,7 @@ class Evidence:
             or why the picture could not be read.
         motion: The 3-D motion, or why there is none. A calibration model sees it at the file's own frame rate, a
             metric at the protocol's (`macebench.pieces`).
+        lacking: Why a frame statistic was not computed at all, by its name: the weights are not on this machine.
     """
 
     clip: Clip
@@ -301,6 +302,7 @@ class Evidence:
     music: Beats | Missing
     frames: Mapping[str, FloatArray] | Missing
     motion: Motion | Missing = Missing("no 3-D motion")
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
     def need_pose(self) -> PoseTrack:
         """The pose track. Raises `Unscorable` with the reason when there is none."""
@@ -325,7 +327,7 @@ class Evidence:
         if isinstance(self.frames, Missing):
             raise Unscorable(self.frames.reason)
         if name not in self.frames:
-            raise Unscorable(f"frame statistic {name} not computed")
+            raise Unscorable(self.lacking.get(name, f"frame statistic {name} not computed"))
         return self.frames[name]
 
     def replace(self, **changes: Any) -> Evidence:

@@ -198,6 +198,13 @@ def select(name_or_group: str) -> tuple[WeightsFile, ...]:
     return tuple(row for row in rows if row.name == name_or_group) or rows
 
 
+def missing_reason(names: Iterable[str]) -> str:
+    """Why something is not scored whose weights `names` are not on this machine; empty for no names."""
+    for row in map(find, names):
+        return f"weights missing: macebench weights pull {row.groups[0] if row.groups else row.name}"
+    return ""
+
+
 # ---- checking -------------------------------------------------------------------------------------------
 
 _checked: dict[Path, tuple[tuple[int, int, int], str]] = {}

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("baselines", "curation", "leaderboards", "metrics", "models")
 LOOP = {
-    "__main__", "prepare", "run", "runfolder", "extract", "evidence", "copies", "animation", "generate", "selftest",
-    "compare", "cli", "demo", "report",
+    "__main__", "prepare", "run", "runfolder", "extract", "evidence", "copies", "animation", "pairfolder", "generate",
+    "selftest", "compare", "cli", "demo", "report",
 }  # fmt: skip
 ALLOWED = {
     "metrics": {"metrics"},

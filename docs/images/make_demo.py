@@ -14,7 +14,7 @@ from macebench.skeleton import COCO17_EDGES
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-N_FRAMES = 6
+N_FRAMES, SIZE = 6, 512
 COLUMNS = {"fid_k": "FID_k (fixed), lower is better", "bas_corrected": "beat alignment above chance"}
 
 
@@ -22,8 +22,10 @@ def overlay(folder: Path) -> np.ndarray:
     """A frame of each of several clips side by side, with the estimated skeleton."""
     tiles = []
     with Decoder() as decoder:
-        for place, poses in enumerate(sorted((folder / "run" / "poses").glob("*.npz"))[1 : N_FRAMES + 1]):
-            track = np.load(poses, allow_pickle=False)
+        tracks = {path: np.load(path, allow_pickle=False) for path in sorted((folder / "run" / "poses").glob("*.npz"))}
+        dances = [path for path, track in tracks.items() if int(track["height"]) == SIZE]
+        for place, poses in enumerate(dances[:N_FRAMES]):
+            track = tracks[poses]
             video = folder / "dataset" / "clips" / "train" / f"{poses.stem}.mp4"
             frames = np.concatenate([batch.frames for batch in decoder.frames(video)])
             index = 20 + 19 * place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from macebench.cli.console import duration, progress_bar, say, show_tables
 from macebench.errors import EXIT_OK, EXIT_UNSCORED, UserError
 
 if TYPE_CHECKING:
+    from macebench.pairfolder import PairConfig
     from macebench.prepare import EvalConfig
     from macebench.results import RunResult, ScoreRecord
 
@@ -47,6 +49,9 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/latest"),
     plugin: Annotated[list[Path] | None, typer.Option(help="Python file that registers more.")] = None,
     seed: Annotated[int, typer.Option(help="Seed, when the model generates.")] = 0,
+    track: Annotated[str | None, typer.Option(help="animation: compare each video with its reference.")] = None,
+    align: Annotated[list[str] | None, typer.Option(help="Pairs that do not fit: resize, crop-time ...")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="CSV of generated and reference ids.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and stop.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
 ) -> int:
@@ -58,6 +63,10 @@ def evaluate(
     """
     if engine not in ("local", "ray"):
         raise UserError(f"--engine is {engine!r}; allowed are local and ray.")
+    if track is not None:
+        paired = _pair_config(track, videos, reference, out, protocol, model, align, pairs)
+        extra = {"limit": limit, "workers": workers, "engine": engine, "store": store, "plugins": tuple(plugin or ())}
+        return _paired(dataclasses.replace(paired, **extra), report=not no_report)  # type: ignore[arg-type]
     backend, settings = _pose(pose, pose_option or [], poses, mmpose_python)
     from macebench.prepare import EvalConfig
     from macebench.registry import load_plugin
@@ -93,6 +102,36 @@ def evaluate(
     if plan:
         return _show_plan(config)
     return run_and_show(config, report=not no_report)
+
+
+def _pair_config(
+    track: str,
+    videos: Path | None,
+    reference: str,
+    out: Path,
+    protocol: list[str] | None,
+    model: str | None,
+    align: list[str] | None,
+    pairs: Path | None,
+) -> PairConfig:
+    from macebench.pairfolder import PairConfig
+
+    hint = "`--track animation --videos A --reference B` compares videos in pairs."
+    if track != "animation":
+        raise UserError(f"--track is {track!r}; allowed is animation.", hint=hint)
+    if videos is None:
+        raise UserError("--track animation needs --videos.", hint=hint)
+    name = (protocol or ["animation/1"])[0]
+    return PairConfig(videos, reference, out, name, model or "external", tuple(align or ()), pairs)
+
+
+def _paired(config: PairConfig, *, report: bool) -> int:
+    """Score pairs of videos; the exit status comes back."""
+    from macebench.pairfolder import evaluate_pairs
+
+    with progress_bar() as progress:
+        result = evaluate_pairs(config, progress)
+    return _show(result, config.out, config.model, report=report)
 
 
 @dataclass(frozen=True)
@@ -173,22 +212,28 @@ def _show_plan(config: EvalConfig) -> int:
 
 def run_and_show(config: EvalConfig, *, report: bool = True) -> int:
     """Evaluate, print the table and the reasons, write the report; the exit status comes back."""
-    from macebench.report.console import summary_tables
     from macebench.runfolder import evaluate as run_evaluation
 
     with progress_bar() as progress:
         result = run_evaluation(config, progress)
+    return _show(result, config.out, config.model, report=report)
+
+
+def _show(result: RunResult, out: Path, model: str, *, report: bool) -> int:
+    """Print a result, write its report; the exit status comes back."""
+    from macebench.report.console import summary_tables
+
     if report:
         from macebench.report import write_report
 
-        write_report(config.out)
+        write_report(out)
     show_tables(summary_tables(result))
-    _show_reasons(result, config)
-    _show_files(config.out)
-    say(f"run folder  {config.out}")
+    _show_reasons(result, model)
+    _show_files(out)
+    say(f"run folder  {out}")
     if report:
-        say(f"report      {config.out / 'report.html'}")
-    lost = unscored(result, config.model) + sum(result.reference_unscored.values()) + len(result.training_notes)
+        say(f"report      {out / 'report.html'}")
+    lost = unscored(result, model) + sum(result.reference_unscored.values()) + len(result.training_notes)
     return EXIT_UNSCORED if lost else EXIT_OK
 
 
@@ -198,7 +243,7 @@ def unscored(result: RunResult, model: str) -> int:
     return sum(score.n_unscored for entry in entries for score in entry.scores)
 
 
-def _show_reasons(result: RunResult, config: EvalConfig) -> None:
+def _show_reasons(result: RunResult, model: str) -> None:
     from macebench.results import RESULT_FILE
 
     names = {digest: f"{item['name']}/{item['version']}" for digest, item in result.protocols.items()}
@@ -209,12 +254,12 @@ def _show_reasons(result: RunResult, config: EvalConfig) -> None:
         say(f"  training: copies under {names[digest]}: {note}")
     if result.n_shared_clips:
         say(f"  note: {result.n_shared_clips} evaluated clips are also in the reference set")
-    own = [entry.scores for entry in result.entries if entry.model.name == config.model]
+    own = [entry.scores for entry in result.entries if entry.model.name == model]
     texts = sorted(_texts([score for scores in own for score in scores]).items())
     for text, columns in texts[:SHOWN_TEXTS]:
         say(f"  {text}  ({', '.join(dict.fromkeys(columns))})")
     if len(texts) > SHOWN_TEXTS:
-        say(f"  {len(texts) - SHOWN_TEXTS} more reasons and notes, see {config.out / RESULT_FILE}")
+        say(f"  {len(texts) - SHOWN_TEXTS} more reasons and notes, see {RESULT_FILE}")
 
 
 def _texts(scores: Sequence[ScoreRecord]) -> dict[str, list[str]]:
@@ -233,6 +278,8 @@ def _show_files(out: Path) -> None:
     """The files that could not be read, or look odd, with what was said of them; the first few of many."""
     from macebench.results import TIMING_FILE
 
+    if not (out / TIMING_FILE).is_file():
+        return
     timing = json.loads((out / TIMING_FILE).read_text("utf-8"))
     for title, found in (("cannot be read", timing["failures"]), ("look at", timing["doubts"])):
         for clip_id, text in list(found.items())[:SHOWN_FILES]:

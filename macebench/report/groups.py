@@ -17,7 +17,7 @@ _PATTERNS = (
     ("feet", r"fsr$|fsr_|pfc$|foot_"),
     ("activity", r"frozen_share$|motion_energy$|pose_visibility$"),
     ("style", r"style_"),
-    ("picture", r"temporal_|subject_|background_|motion_smoothness|imaging_|aesthetic_"),
+    ("picture", r"temporal_|subject_|background_|motion_smoothness|imaging_|aesthetic_|ms_flow$|(is_)?dynamic"),
 )
 OTHER = "other"
 _ERROR = "_se"

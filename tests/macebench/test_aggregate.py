@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from macebench.aggregate import (
     FEATURE_NOT_FINITE,
     NO_REASON,
+    NO_WEIGHT,
     NOT_FINITE,
     TOO_FEW_GENERATED,
     TOO_FEW_REFERENCE,
@@ -60,6 +61,30 @@ def test_a_clip_metric_is_the_mean_of_what_is_finite_and_everything_is_counted()
     assert score.reasons == {"no music": 1, NOT_FINITE: 1, NO_REASON: 1}
     assert score.notes == {"odd": 2}
     assert (score.unit, score.better, score.protocol_hash) == ("px", "higher", PROTOCOL.hash)
+
+
+WEIGHED = Metric("w", lambda *_: {}, (Column("x", weight="pairs"), Column("pairs", "frames")), frozenset())
+
+
+def test_a_column_with_a_weight_is_the_weighted_mean_and_counts_clips_as_before():
+    score, pairs = aggregate(CLIPS.assign(pairs=[30.0, 7.0, 10.0, 5.0, math.nan]), CLIPS, PROTOCOL, [WEIGHED])
+    assert score.value == pytest.approx((4.0 * 30 + 1.0 * 10) / 40, abs=1e-15)
+    assert (score.n, score.n_unscored, dict(score.notes)) == (2, 3, {"odd": 2})
+    assert (pairs.value, pairs.n) == (13.0, 4)
+
+
+@pytest.mark.parametrize("weight", [math.nan, 0.0, -1.0, math.inf])
+def test_a_clip_without_a_weight_is_counted_and_left_out(weight):
+    score = aggregate(CLIPS.assign(pairs=[weight, 1.0, 10.0, 1.0, 1.0]), CLIPS, PROTOCOL, [WEIGHED])[0]
+    assert (score.value, score.n, score.n_unscored, score.reasons[NO_WEIGHT]) == (1.0, 1, 4, 1)
+    alone = aggregate(CLIPS.iloc[:1].assign(pairs=[weight]), CLIPS, PROTOCOL, [WEIGHED])[0]
+    assert (math.isnan(alone.value), alone.n, dict(alone.reasons)) == (True, 0, {NO_WEIGHT: 1})
+    assert aggregate(CLIPS, CLIPS, PROTOCOL, [WEIGHED])[0].reasons[NO_WEIGHT] == 2
+
+
+def test_equal_weights_are_the_plain_mean():
+    same = aggregate(CLIPS.assign(pairs=80.0), CLIPS, PROTOCOL, [WEIGHED])[0]
+    assert same.value == pytest.approx(2.5, abs=1e-15)
 
 
 def test_a_set_metric_gets_the_vectors_in_the_order_of_the_clip_ids():

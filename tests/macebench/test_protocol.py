@@ -9,12 +9,15 @@ BACKEND = PoseBackend(name="blazepose", model="full", weights_sha256="0" * 64, i
 # A number that changes needs a new version, never an edit: these hashes are frozen with their versions.
 FROZEN = {
     "aist-bailando/1": "e28552fc4d59",
+    "animation/1": "2eb545cad3ba",
     "finedance-lodge/1": "ada630141851",
     "ma2d-fixed/1": "3d73845a5af6",
     "ma2d-paper/1": "ce387cfd8e19",
     "mace3d-released/1": "cd748c32bf28",
     "megadance-eval/1": "47a7a715efdf",
     "motion3d-fixed/1": "0db371af7cfc",
+    "vbench6-fixed/1": "d91516e28645",
+    "vbench6/1": "bab471e0dbd2",
 }
 
 
@@ -48,6 +51,17 @@ def test_back_end_and_reference_are_part_of_the_hash_but_the_folder_name_is_not(
     assert one.hash == renamed.hash
     assert len({base.hash, one.hash, other_set.hash, other_weights.hash}) == 4
     assert one.differences(other_weights) == [f"pose_backend.weights_sha256: {'0' * 64} != {'f' * 64}"]
+
+
+def test_networks_of_the_frames_are_part_of_the_hash_and_their_absence_changes_none():
+    base = load_protocol("vbench6/1")
+    reference = Reference(name="a", sha256="1" * 64, n=3)
+    plain = base.resolve(None, reference)
+    assert base.resolve(None, reference, {}).hash == plain.hash
+    one = base.resolve(None, reference, {"dino_b16": {"weights_sha256": "0" * 64, "dtype": "float32"}})
+    two = base.resolve(None, reference, {"dino_b16": {"weights_sha256": "0" * 64, "dtype": "bfloat16"}})
+    assert one.differences(two) == ["frame_statistics.dino_b16.dtype: float32 != bfloat16"]
+    assert len({plain.hash, one.hash, two.hash}) == 3
 
 
 def test_newest_version_without_a_number_and_a_suggestion_for_a_typo():
