@@ -15,7 +15,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 N_FRAMES, SIZE = 6, 512
-COLUMNS = {"fid_k": "FID_k (fixed), lower is better", "bas_corrected": "beat alignment above chance"}
+COLUMNS = {"fid_k": "FID_k (log scale), lower is better", "bas_corrected": "beat alignment above chance"}
 
 
 def overlay(folder: Path) -> np.ndarray:
@@ -55,6 +55,9 @@ def main() -> None:
         colours = ["#2f5fd0" if name == "ground-truth" else "#a9b1bf" for name in names]
         bars = axis.barh(names, values, color=colours)
         axis.bar_label(bars, fmt="%.3g", padding=3)
+        if column == "fid_k":
+            axis.set_xscale("log")
+            axis.set_xlim(left=min(values) / 2)
         axis.axvline(0, color="#444", linewidth=0.8)
         axis.margins(x=0.18)
         axis.set_title(title, fontsize=11)

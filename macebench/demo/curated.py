@@ -60,6 +60,7 @@ def build_demo_data(
         UserError: settings out of range, or folders of other settings.
     """
     from macebench.curation.pipeline import CurateJob, curate
+    from macebench.report.curation import write_summary
 
     raw = Path(out) / "raw"
     dances = build_demo_dataset(
@@ -74,6 +75,7 @@ def build_demo_data(
         (str(table),), Path(out) / "dataset", demo_config(raw, seconds), workers=workers, store=store, prune=True
     )
     made = curate(job, lambda phase, done, total: progress(f"curate {phase}", done, total))
+    write_summary(job.out)
     planted = [source.file_name for source in truth.rejected]
     return DemoData(job.out, made.n_sources, made.n_clips, len(planted), _wrong(job.out, truth))
 
