@@ -84,7 +84,7 @@ def demo_config(raw: Path, seconds: float) -> CurateConfig:
     """Settings of the demo's curation: the usual ones, for dances that may be shorter than usual."""
     from macebench.curation.config import load_config
 
-    shortest = min(MIN_CLIP_S, 0.8 * seconds)
+    shortest = round(min(MIN_CLIP_S, 0.8 * seconds), 3)
     return load_config(None, [
         f"probe.optout={raw / 'planted' / 'optout.txt'}",
         f"probe.min_duration_s={shortest}",
