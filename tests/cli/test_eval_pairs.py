@@ -1,0 +1,53 @@
+"""Videos compared with their references in pairs, as a user does it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+
+def run(*arguments, status=0):
+    command = [sys.executable, "-m", "macebench", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def scores(out):
+    return {score["name"]: score for score in json.loads((out / "result.json").read_text())["entries"][0]["scores"]}
+
+
+def test_a_set_against_itself_and_its_row_on_a_board(tmp_path, tiny_world):
+    out, board = tmp_path / "run", tmp_path / "board.csv"
+    pair = ("--videos", tiny_world.videos, "--reference", tiny_world.videos)
+    done = run("eval", "--track", "animation", *pair, "--limit", 2, "--model", "mine", "--out", out, status=3)
+    found = scores(out)
+    assert (found["psnr"]["value"], found["ssim"]["value"], found["l1"]["value"]) == (100.0, 1.0, 0.0)
+    assert found["lpips_alex"]["reasons"] == {"weights missing: macebench weights pull animation": 2}
+    assert "weights pull animation" in done.stdout
+    assert (out / "report.html").is_file()
+    run("leaderboard", "add", out, "--board", board)
+    assert "agrees" in run("leaderboard", "verify", board, "--run", out).stdout
+
+
+def test_videos_of_other_lengths_are_refused_unless_told_how(tmp_path, tiny_world):
+    from macebench.media import write_video
+
+    frames = (np.full((192, 192, 3), 40, np.uint8) for _ in range(20))
+    write_video(tmp_path / "mine" / "clip0.mp4", frames, fps=15.0)
+    pair = ("--videos", tmp_path / "mine", "--reference", tiny_world.videos, "--limit", 1, "--out", tmp_path / "run")
+    assert "--align" in run("eval", "--track", "animation", *pair, status=2).stderr
+    run("eval", "--track", "animation", *pair, "--align", "crop-time", "--no-report", status=3)
+    assert 0 < scores(tmp_path / "run")["psnr"]["value"] < 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--track", "cinema"), "--track is 'cinema'"), (("--track", "animation"), "needs --videos")],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path, tiny_world, arguments, words):
+    done = run("eval", "--reference", tiny_world.videos, "--out", tmp_path / "run", *arguments, status=2)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
