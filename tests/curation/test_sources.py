@@ -1,9 +1,9 @@
 import os
-import tracemalloc
+import subprocess
+import sys
 
 import pytest
 
-from macebench.curation.records import Index
 from macebench.curation.sources import Source, iter_sources, shown
 from macebench.errors import UserError
 
@@ -73,26 +73,35 @@ def test_what_is_no_source_is_named(tmp_path):
 
 @pytest.mark.slow
 def test_a_hundred_thousand_paths_plan_in_constant_memory(tmp_path):
-    def peak(count):
-        listing = tmp_path / f"{count}.txt"
-        with listing.open("w") as file:
-            file.writelines(f"folder/{(i * 7919) % count:09d}.mp4\n" for i in range(count))
-        tracemalloc.start()
-        index = Index(tmp_path / f"{count}.sqlite")
-        index.plan(iter_sources([listing]))
-        seen, last = 0, ""
-        for chunk in index.chunks(2048):
-            for source in chunk:
-                assert source.name > last
-                last = source.name
-            seen += len(chunk)
-        index.close()
-        assert seen == count
-        found = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return found
+    """In interpreters of their own: the table of interned names of a long test run grows by jumps."""
+    code = (
+        "import sys, tracemalloc\n"
+        "from pathlib import Path\n"
+        "from macebench.curation.records import Index\n"
+        "from macebench.curation.sources import iter_sources\n"
+        "folder, count = Path(sys.argv[1]), int(sys.argv[2])\n"
+        "listing = folder / f'{count}.txt'\n"
+        "with listing.open('w') as file:\n"
+        "    file.writelines(f'folder/{(i * 7919) % count:09d}.mp4\\n' for i in range(count))\n"
+        "tracemalloc.start()\n"
+        "index = Index(folder / f'{count}.sqlite')\n"
+        "index.plan(iter_sources([listing]))\n"
+        "seen, last = 0, ''\n"
+        "for chunk in index.chunks(2048):\n"
+        "    for source in chunk:\n"
+        "        assert source.name > last\n"
+        "        last = source.name\n"
+        "    seen += len(chunk)\n"
+        "index.close()\n"
+        "assert seen == count\n"
+        "print(tracemalloc.get_traced_memory()[1])\n"
+    )
 
-    assert peak(100_000) - peak(10_000) < 6e6  # 90 000 paths alone would be more; Python interns parts of paths
+    def peak(count):
+        call = [sys.executable, "-c", code, str(tmp_path), str(count)]
+        return int(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+
+    assert peak(100_000) - peak(10_000) < 6e6  # 90 000 paths alone would be more
 
 
 def test_shown_uses_forward_slashes():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from macebench import registry
+from macebench.aggregate import aggregate
 from macebench.clips import load_set
 from macebench.errors import Unscorable, UserError
 from macebench.media import Decoder, FrameBatch, write_video
@@ -23,7 +24,6 @@ from macebench.pairs import (
     aligned,
     check_pairs,
     pair_clips,
-    pair_scores,
     read_pairs,
     resized,
     rows_table,
@@ -257,7 +257,7 @@ def test_sets_of_vectors_have_one_entry_for_each():
     ours, theirs = rng.normal(size=(5, 3)), rng.normal(size=(9, 3)) + 1
     mine = [row("a", vectors=ours[:1]), row("b", vectors=ours[1:]), row("c", reasons={"feature.i3d_16": "too short"})]
     other = [row("a", "reference", vectors=theirs[:4]), row("b", "reference", vectors=theirs[4:])]
-    (score,) = pair_scores(rows_table(mine), rows_table(other), protocol, [registry.get_metric("fvd")])
+    (score,) = aggregate(rows_table(mine), rows_table(other), protocol, [registry.get_metric("fvd")])
     from macebench.metrics.frechet import frechet_distance
 
     assert score.value == pytest.approx(frechet_distance(ours, theirs, normalise="none").value)
@@ -267,9 +267,7 @@ def test_sets_of_vectors_have_one_entry_for_each():
 
 def test_clip_scores_are_means_over_clips():
     mine = [row("a", values={"ssim": 0.5}), row("b", values={"ssim": 1.0}), row("c", reasons={"ssim": "no frames"})]
-    (score,) = pair_scores(
-        rows_table(mine), rows_table([]), load_protocol("animation/1"), [registry.get_metric("ssim")]
-    )
+    (score,) = aggregate(rows_table(mine), rows_table([]), load_protocol("animation/1"), [registry.get_metric("ssim")])
     assert (score.value, score.n, dict(score.reasons)) == (0.75, 2, {"no frames": 1})
     assert isinstance(rows_table(mine), pd.DataFrame)
 
