@@ -47,7 +47,7 @@ def why_recompute(
     """Say for one video which results are in the store, and why others are computed again."""
     from macebench.clips import load_set
     from macebench.errors import UserError
-    from macebench.extract import pose_ingredients, statistic_ingredients
+    from macebench.extract import lacking_weights, pose_ingredients, statistic_ingredients
     from macebench.models.pose import make_estimator
     from macebench.registry import names
     from macebench.store import Store
@@ -57,7 +57,11 @@ def why_recompute(
         raise UserError(f"{video} is not a video file.")
     clip, found = clips[video.resolve()], Store(store)
     keys = {f"pose {pose}": pose_ingredients(clip, make_estimator(pose).describe())}
-    keys |= {f"statistic {name}": statistic_ingredients(clip, name) for name in names("statistics")}
+    single = [name for name in names("statistics") if not name.startswith("pair_")]  # the others compare two videos
+    lacking = lacking_weights(single)
+    keys |= {f"statistic {name}": statistic_ingredients(clip, name) for name in single if name not in lacking}
     for label, key in keys.items():
         reasons = found.why(key)
         say(f"{label}: {'in the store' if not reasons else 'will be computed: ' + '; '.join(reasons)}")
+    for name, reason in lacking.items():
+        say(f"statistic {name}: {reason}")
