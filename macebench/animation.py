@@ -27,7 +27,7 @@ from macebench.aggregate import aggregate
 from macebench.clips import ClipSet, set_hash
 from macebench.engine import Crashed, EngineName, Work, run_jobs
 from macebench.errors import MediaError, Unscorable, UserError
-from macebench.extract import LASTING, ClipPlan, code_hash, failure_ingredients, statistic_ingredients
+from macebench.extract import LASTING, ClipPlan, code_hash, failure_ingredients, lacking_weights, statistic_ingredients
 from macebench.pairs import (
     NO_GENERATED,
     NO_REFERENCE,
@@ -45,7 +45,6 @@ from macebench.scoring import needed, score_clip
 from macebench.store import Artifact, Ingredients, Store
 from macebench.tables import ClipRow
 from macebench.types import Clip, Evidence, FloatArray, FrameStatistic, Missing, Score
-from macebench.weights import find
 
 if TYPE_CHECKING:
     from macebench.media import Decoder, FrameBatch
@@ -143,7 +142,7 @@ def score_pairs(
     pairs = pair_clips(generated.clips, reference.clips, table)
     with Decoder() as decoder:
         check_pairs(pairs, rules.align, decoder)
-    lacking = _lacking(_wanted(chosen, PAIRS) | _wanted(chosen, FRAMES))
+    lacking = lacking_weights(_wanted(chosen, PAIRS) | _wanted(chosen, FRAMES))
     plan = PairPlan(
         store.root, rules,
         tuple(sorted(_wanted(chosen, PAIRS) - lacking.keys())),
@@ -159,17 +158,6 @@ def score_pairs(
 def _wanted(metrics: Sequence[Metric], kind: str) -> set[str]:
     """Names of the statistics of a kind that metrics and their features need."""
     return {name for need in needed(metrics)[1] for head, _, name in [need.partition(":")] if head == kind}
-
-
-def _lacking(names: Iterable[str]) -> dict[str, str]:
-    """Statistic -> reason, for those whose weights are not on this machine."""
-    found = {}
-    for name in names:
-        lost: list[str] = getattr(registry.get("statistics", name), "missing_weights", list)()
-        if lost:
-            row = find(lost[0])
-            found[name] = f"weights missing: macebench weights pull {row.groups[0] if row.groups else row.name}"
-    return found
 
 
 # ---- computing ------------------------------------------------------------------------------------------

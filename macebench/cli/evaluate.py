@@ -24,6 +24,8 @@ MOTION_CALIBRATIONS = (
 )  # fmt: skip
 ALL_CALIBRATIONS = (*MOTION_CALIBRATIONS, "identity-swap")
 SHOWN_FILES, SHOWN_TEXTS = 5, 20
+ANIMATION = "animation"
+_PAIRS_HINT = "`macebench eval --track animation --videos A --reference B` compares videos in pairs."
 DEFAULT_PROTOCOL = {"video": "ma2d-fixed/1", "motion": "motion3d-fixed/1"}
 
 
@@ -63,16 +65,22 @@ def evaluate(
     """
     if engine not in ("local", "ray"):
         raise UserError(f"--engine is {engine!r}; allowed are local and ray.")
-    if track is not None:
-        paired = _pair_config(track, videos, reference, out, protocol, model, align, pairs)
-        extra = {"limit": limit, "workers": workers, "engine": engine, "store": store, "plugins": tuple(plugin or ())}
-        return _paired(dataclasses.replace(paired, **extra), report=not no_report)  # type: ignore[arg-type]
-    backend, settings = _pose(pose, pose_option or [], poses, mmpose_python)
-    from macebench.prepare import EvalConfig
     from macebench.registry import load_plugin
 
     for path in plugin or ():
         load_plugin(path)
+    if _is_paired(track, protocol or []):
+        given = {
+            "--motions": motions, "--metric": metric, "--music": music, "--training": training,
+            "--calibrate": calibrate, "--plan": plan,
+        }  # fmt: skip
+        _refuse([name for name, value in given.items() if value])
+        paired = _pair_config(videos, reference, out, protocol, model, align, pairs)
+        extra = {"limit": limit, "workers": workers, "engine": engine, "store": store, "plugins": tuple(plugin or ())}
+        return _paired(dataclasses.replace(paired, **extra), report=not no_report)  # type: ignore[arg-type]
+    backend, settings = _pose(pose, pose_option or [], poses, mmpose_python)
+    from macebench.prepare import EvalConfig
+
     only = None
     protocols = tuple(protocol or (DEFAULT_PROTOCOL["video" if motions is None else "motion"],))
     if videos is None and motions is None and model is not None and not plan:
@@ -104,8 +112,26 @@ def evaluate(
     return run_and_show(config, report=not no_report)
 
 
+def _is_paired(track: str | None, protocols: list[str]) -> bool:
+    """Whether videos are compared in pairs: the track was named, or a protocol is of it."""
+    if track not in (None, ANIMATION):
+        raise UserError(f"--track is {track!r}; allowed is {ANIMATION}.", hint=_PAIRS_HINT)
+    from macebench.protocol import load_protocol
+
+    other = [name for name in protocols if load_protocol(name).track != ANIMATION]
+    if track == ANIMATION or len(other) < len(protocols):
+        if other or len(protocols) > 1:
+            raise UserError(f"{', '.join(protocols)} cannot be scored in one run.", hint=_PAIRS_HINT)
+        return True
+    return False
+
+
+def _refuse(options: list[str]) -> None:
+    if options:
+        raise UserError(f"{', '.join(options)} cannot be used when videos are compared in pairs.", hint=_PAIRS_HINT)
+
+
 def _pair_config(
-    track: str,
     videos: Path | None,
     reference: str,
     out: Path,
@@ -116,11 +142,8 @@ def _pair_config(
 ) -> PairConfig:
     from macebench.pairfolder import PairConfig
 
-    hint = "`--track animation --videos A --reference B` compares videos in pairs."
-    if track != "animation":
-        raise UserError(f"--track is {track!r}; allowed is animation.", hint=hint)
     if videos is None:
-        raise UserError("--track animation needs --videos.", hint=hint)
+        raise UserError("comparing in pairs needs --videos.", hint=_PAIRS_HINT)
     name = (protocol or ["animation/1"])[0]
     return PairConfig(videos, reference, out, name, model or "external", tuple(align or ()), pairs)
 

@@ -39,13 +39,18 @@ def test_videos_of_other_lengths_are_refused_unless_told_how(tmp_path, tiny_worl
     write_video(tmp_path / "mine" / "clip0.mp4", frames, fps=15.0)
     pair = ("--videos", tmp_path / "mine", "--reference", tiny_world.videos, "--limit", 1, "--out", tmp_path / "run")
     assert "--align" in run("eval", "--track", "animation", *pair, status=2).stderr
-    run("eval", "--track", "animation", *pair, "--align", "crop-time", "--no-report", status=3)
+    run("eval", "--protocol", "animation/1", *pair, "--align", "crop-time", "--no-report", status=3)
     assert 0 < scores(tmp_path / "run")["psnr"]["value"] < 100
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(("--track", "cinema"), "--track is 'cinema'"), (("--track", "animation"), "needs --videos")],
+    [
+        (("--track", "cinema"), "--track is 'cinema'"),
+        (("--track", "animation"), "needs --videos"),
+        (("--protocol", "animation/1", "--plan"), "--plan cannot be used"),
+        (("--protocol", "animation/1", "--protocol", "ma2d-fixed/1"), "cannot be scored in one run"),
+    ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path, tiny_world, arguments, words):
     done = run("eval", "--reference", tiny_world.videos, "--out", tmp_path / "run", *arguments, status=2)
