@@ -1,0 +1,1 @@
+"""Diffusion over motion vectors: schedule, samplers, guidance, losses."""

@@ -1,0 +1,1 @@
+"""Building blocks of the motion networks: selective scan, Mamba, cross-attention, FiLM, embeddings."""

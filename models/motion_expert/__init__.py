@@ -1,0 +1,1 @@
+"""The Motion Expert: music to 3-D dance."""
