@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 MIN_CLIP_S = 5.0
+PLANTED_SPLIT = "val"
+"""Planted sources that are rightly kept show whether curation works, not how one dances: they are in neither half."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _write_sources(raw: Path, dances: Path, truth: RawTruth) -> Path:
         }
         for row in known.to_dict("records")
     ]  # fmt: skip
-    rows += [{"path": f"planted/sources/{source.file_name}"} for source in truth.sources]
+    rows += [{"path": f"planted/sources/{source.file_name}", "split": PLANTED_SPLIT} for source in truth.sources]
     table = pd.DataFrame(rows).assign(licence=LICENCE, pairing="synthetic", source="demo", consent="nobody is shown")
     target = raw / "sources.parquet"
     with atomic_write(target) as temporary:
