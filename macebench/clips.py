@@ -8,6 +8,8 @@ A data set folder has ``metadata.parquet`` with at least ``clip_id``, ``file_nam
 A motion has no sound of its own. Its music is looked for in the music folder that was given, in the data set's
 ``music/`` and beside the motion, under the clip's id, the file's name, and the music's name inside AIST++ names
 (``gBR_sBM_cAll_d04_mBR0_ch01``: ``mBR0``).
+
+A folder of PNG pictures that says its frame rate counts as a video (`macebench.media.framefolder`).
 """
 
 from __future__ import annotations
@@ -96,6 +98,7 @@ def load_set(
                         hint=f"Name a folder of {kind}s, or make a data set with `macebench demo`.")  # fmt: skip
     else:
         files, name = _from_folder(folder, _SUFFIXES[kind]), folder.name
+        files |= _frame_folders(folder, files) if kind == "video" else {}
         # Beside motions, a pickle counts as one that cannot be read; a folder of nothing else is refused.
         if kind == "motion" and files:
             files = _from_folder(folder, (*MOTION_SUFFIXES, *PICKLE_SUFFIXES))
@@ -110,6 +113,8 @@ def load_set(
 
 def _no_file_hint(folder: Path, kind: Kind) -> str:
     allowed = f"A {kind} ends in {', '.join(_SUFFIXES[kind])}."
+    if kind == "video":
+        allowed += ' A folder of PNG pictures counts when it has a frames.json such as {"fps": 16}.'
     if kind == "motion" and _from_folder(folder, PICKLE_SUFFIXES):
         return f"{allowed} `macebench convert {folder} --out DIR --trust-pickle` reads .pkl files."
     return allowed
@@ -231,10 +236,32 @@ def _from_folder(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     return files
 
 
+def _frame_folders(folder: Path, taken: Collection[str]) -> dict[str, Path]:
+    """Folders of PNG pictures that say their frame rate (`macebench.media.framefolder`); `folder` itself is one clip."""
+    from macebench.media import find_frame_folders
+
+    found: dict[str, Path] = {}
+    for item in find_frame_folders(folder):
+        relative = item.path.relative_to(folder).as_posix()
+        clip_id = folder.resolve().name if relative == "." else relative
+        found[f"{clip_id}/frames" if clip_id in taken else clip_id] = item.path
+    return found
+
+
+def _content(path: Path) -> str:
+    """Hash of a file, or of a folder of pictures; empty for what is not there."""
+    from macebench.media import file_sha256, frame_folder
+
+    if path.is_dir():
+        pictures = frame_folder(path)
+        return pictures.sha256 if pictures is not None else ""
+    return file_sha256(path) if path.is_file() else ""
+
+
 def _clip(clip_id: str, path: Path, sounds: _Sounds) -> Clip:
     from macebench.media import file_sha256
 
-    sha256 = file_sha256(path) if path.is_file() else ""
+    sha256 = _content(path)
     folders = (*sounds.folders, path.parent) if sounds.beside and path.parent.is_dir() else sounds.folders
     named = _AIST_MUSIC.search(path.stem) if sounds.beside else None
     stems = (clip_id, path.stem, *([named[1]] if named else []))

@@ -89,7 +89,8 @@ class Source:
             missing = Missing(self._reason(clip))
             found = ClipArtifacts(0.0, missing, missing, missing)
         music = Missing("not computed") if rules is None else self._music(clip, rules)
-        return Evidence(clip, found.duration_s, found.pose, music, found.frames, found.motion, self.plan.lacking)
+        known = found.pose, music, found.frames, found.motion
+        return Evidence(clip, found.duration_s, *known, self.plan.lacking, found.notes)
 
     def failure(self, clip: Clip) -> tuple[str, str] | None:
         """Reason and detail of a clip that could not be read, now or in an earlier run; None for one that could."""

@@ -22,10 +22,11 @@ import numpy as np
 
 from macebench import registry
 from macebench.errors import MediaError, UserError
+from macebench.grid import SEPARATOR, Gridded, grid_ingredients, split_name
 from macebench.motion import MOTION_SUFFIXES
 from macebench.motion.files import PICKLE_SUFFIXES
 from macebench.pose import PoseEstimator, PoseSession
-from macebench.protocol import BeatRules, PoseBackend
+from macebench.protocol import VBENCH, BeatRules, PoseBackend
 from macebench.store import Artifact, Ingredients, Store
 from macebench.types import Beats, Clip, FloatArray, FrameStatistic, Missing, Motion, PoseTrack
 from macebench.weights import missing_reason
@@ -33,6 +34,7 @@ from macebench.weights import missing_reason
 POSE_VERSION = 1
 BEATS_VERSION = 1
 MOTION_VERSION = 1
+VBENCH_VERSION = 1
 NO_MUSIC = "no music"
 NO_MOTION = "no 3-D motion"
 NO_PICTURE = "motion file, no picture"
@@ -59,6 +61,7 @@ class ClipPlan:
         motion: Whether the clips are motion files.
         motion_fps: Frame rate of motion files that do not say theirs.
         lacking: Frame statistics that are left out because their weights are not on this machine: name -> reason.
+        networks: Environment variables that say where and how networks run, for workers on another machine.
     """
 
     store: Path
@@ -70,6 +73,7 @@ class ClipPlan:
     motion: bool = False
     motion_fps: float | None = None
     lacking: Mapping[str, str] = field(default_factory=dict)
+    networks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class ClipArtifacts:
     pose: PoseTrack | Missing
     frames: Mapping[str, FloatArray] | Missing
     motion: Motion | Missing
+    notes: tuple[str, ...] = ()
 
 
 def pose_ingredients(clip: Clip, backend: PoseBackend) -> Ingredients:
@@ -136,9 +141,12 @@ def code_hash(group: registry.Group, name: str) -> str:
 
 
 def statistic_ingredients(clip: Clip, name: str) -> Ingredients:
-    """Key of a frame statistic."""
-    version = int(getattr(registry.get("statistics", name), "version", 1))
-    settings: dict[str, Any] = {"name": name, "code": code_hash("statistics", name)}
+    """Key of a frame statistic, gridded (`macebench.grid`) or not, or of what VBench's own package says of a clip."""
+    base = name.partition(SEPARATOR)[0]
+    if base == VBENCH:
+        return Ingredients("statistic", VBENCH_VERSION, {"video": clip.sha256}, {"name": name})
+    version = int(getattr(registry.get("statistics", base), "version", 1))
+    settings: dict[str, Any] = {"name": name, "code": code_hash("statistics", base)}
     needed = own_ingredients(name)
     if needed:
         settings["ingredients"] = needed
@@ -151,13 +159,27 @@ def own_ingredients(name: str) -> dict[str, Any]:
     Raises:
         WeightsMissingError: a hash that is in no table, of a file that is not on this machine.
     """
-    return dict(getattr(registry.get("statistics", name), "ingredients", dict)())
+    base, rule = split_name(name)
+    return grid_ingredients(getattr(registry.get("statistics", base), "ingredients", dict)(), rule)
+
+
+def make_statistic(name: str) -> FrameStatistic:
+    """A fresh frame statistic; one with a rule behind its name sees a part of the frames (`macebench.grid`)."""
+    base, rule = split_name(name)
+    made: FrameStatistic = registry.get("statistics", base)()
+    return made if rule is None else Gridded(made, rule)
+
+
+def by_package(name: str) -> bool:
+    """Whether VBench's own package computes this statistic; it does so before the clips are decoded."""
+    return name.startswith(VBENCH + SEPARATOR)
 
 
 def lacking_weights(names: Iterable[str]) -> dict[str, str]:
     """Frame statistic -> reason, for those whose weights are not on this machine (``missing_weights()``)."""
+    bases = {name: name.partition(SEPARATOR)[0] for name in names if not by_package(name)}
     lost: dict[str, list[str]] = {
-        name: getattr(registry.get("statistics", name), "missing_weights", list)() for name in names
+        name: getattr(registry.get("statistics", base), "missing_weights", list)() for name, base in bases.items()
     }
     return {name: missing_reason(rows) for name, rows in lost.items() if rows}
 
@@ -187,7 +209,8 @@ def load_clip(store: Store, clip: Clip, plan: ClipPlan, backend: PoseBackend | N
     found = [item for item in (*statistics.values(), pose) if item is not None]
     duration = float(found[0].meta["duration_s"]) if found else 0.0
     frames = {name: item.arrays["value"] for name, item in statistics.items() if item is not None}
-    return ClipArtifacts(duration, _unpack_pose(pose), frames, Missing(NO_MOTION))
+    notes = next((tuple(item.meta["notes"]) for item in found if "notes" in item.meta), ())
+    return ClipArtifacts(duration, _unpack_pose(pose), frames, Missing(NO_MOTION), notes)
 
 
 def _load_motion(artifact: Artifact | None) -> ClipArtifacts | None:
@@ -265,6 +288,7 @@ def setup_clip_worker(plan: ClipPlan) -> None:
     global _worker  # noqa: PLW0603 - the state of a worker process
     import cv2
 
+    os.environ.update(plan.networks)
     cv2.setNumThreads(plan.threads)
     for path in plan.plugins:
         registry.load_plugin(path)
@@ -295,7 +319,8 @@ def _extract(worker: _Worker, clip: Clip) -> None:
     if plan.motion:
         _extract_motion(store, motion_ingredients(clip, plan), clip.path, plan.motion_fps)
         return
-    names = [name for name in plan.statistics if not store.has(statistic_ingredients(clip, name))]
+    missing = [name for name in plan.statistics if not store.has(statistic_ingredients(clip, name))]
+    names = [name for name in missing if not by_package(name)]
     session = None
     backend = worker.get_estimator().describe() if plan.pose is not None else None
     wants_pose = backend is not None and not store.has(pose_ingredients(clip, backend))
@@ -303,14 +328,16 @@ def _extract(worker: _Worker, clip: Clip) -> None:
     info = worker.get_decoder().probe(clip.path) if needs_frames else None
     if wants_pose:
         session = worker.get_estimator().start(clip, info.width if info else 0, info.height if info else 0)
-    statistics = {name: registry.get("statistics", name)() for name in names}
+    statistics = {name: make_statistic(name) for name in names}
     start = time.perf_counter()
     duration = _stream(worker, clip, session, statistics) if needs_frames else 0.0
+    notes = {"notes": list(info.notes)} if info is not None and info.notes else {}
     for name, statistic in statistics.items():
-        value = Artifact({"value": statistic.result()}, {"duration_s": duration})
+        value = Artifact({"value": statistic.result()}, {"duration_s": duration} | notes)
         store.put(statistic_ingredients(clip, name), value)
     if session is not None and backend is not None:
-        _put_pose(store, pose_ingredients(clip, backend), session, duration, time.perf_counter() - start)
+        meta = {"duration_s": duration, "seconds": time.perf_counter() - start} | notes
+        _put_pose(store, pose_ingredients(clip, backend), session, meta)
 
 
 def _extract_motion(store: Store, key: Ingredients, path: Path, fps: float | None) -> None:
@@ -335,18 +362,15 @@ def _stream(
     return (last - first) * count / max(count - 1, 1)
 
 
-def _put_pose(store: Store, key: Ingredients, session: PoseSession, duration: float, seconds: float) -> None:
+def _put_pose(store: Store, key: Ingredients, session: PoseSession, meta: Mapping[str, Any]) -> None:
     track = session.finish()
-    backend = key.settings["name"]
+    about = dict(meta) | {"backend": key.settings["name"]}
     if isinstance(track, Missing):
-        store.put(
-            key, Artifact({}, {"missing": track.reason, "duration_s": duration, "seconds": seconds, "backend": backend})
-        )
+        store.put(key, Artifact({}, about | {"missing": track.reason}))
         return
     times = track.times_s
-    length = duration or float((times[-1] - times[0]) * len(times) / max(len(times) - 1, 1))
-    meta = {"duration_s": length, "seconds": seconds, "n_frames": len(track), "backend": backend}
-    store.put(key, Artifact(pose_arrays(track), meta))
+    length = meta["duration_s"] or float((times[-1] - times[0]) * len(times) / max(len(times) - 1, 1))
+    store.put(key, Artifact(pose_arrays(track), about | {"duration_s": length, "n_frames": len(track)}))
 
 
 def setup_sound_worker(store: Path) -> None:

@@ -1,21 +1,38 @@
-"""Runs one model over a set of music: the first half of ``macebench eval --model NAME``."""
+"""Runs one model over a set of music: `macebench generate`, and the first half of ``macebench eval --model NAME``.
+
+For each piece one dance is made and written in one or more formats:
+
+| format | file | content |
+|---|---|---|
+| ``npz`` | ``<id>.npz``, and the music beside it | our motion file (`macebench.motion.files`) |
+| ``aist`` | ``<id>.npz`` | AIST++'s names without pickle (`macebench.motion.files.write_aist`), y up |
+| ``bvh`` | ``<id>.bvh`` | for animation programs (`macebench.motion.bvh_write`) |
+| ``mp4`` | ``<id>.mp4`` | the dance with its music: a model's own video, or the mannequin |
+
+One format lies in the output folder itself, several in a folder each, so that any of them can be given to
+``macebench eval``. Beside each file ``<id>.json`` holds its recipe: model, code, settings, seed and music. A file is
+kept as long as its recipe is the same; that is how a run goes on after an interruption.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import macebench
 from macebench import registry
+from macebench.animators import PREVIEW_SIZE, Animator, Cascade, Mannequin, render_motion
 from macebench.clips import inside
+from macebench.engine import Crashed, Work, run_jobs
 from macebench.errors import UserError
 from macebench.media import file_sha256
 from macebench.motion import MOTION_SUFFIXES, write_motion
+from macebench.motion.files import write_aist
 from macebench.prepare import model_card
 from macebench.protocol import canonical_json
 from macebench.store import atomic_write, write_text
@@ -24,10 +41,16 @@ from macebench.types import Clip, Motion, MotionModel, VideoModel
 if TYPE_CHECKING:
     from macebench.run import Progress
 
+__all__ = [
+    "FORMATS", "PREVIEW_SIZE", "Generated", "Planned", "clip_seed", "generate", "is_generator", "make_model",
+    "music_of", "plan_generation", "render_motion",
+]  # fmt: skip
+
 GENERATED_FOLDER = "generated"
 MOTIONS_FOLDER = "generated-motions"
 MUSIC_FOLDER = "music"
-PREVIEW_SIZE = 512
+FORMATS: dict[str, str] = {"npz": ".npz", "aist": ".npz", "bvh": ".bvh", "mp4": ".mp4"}
+"""Format -> suffix."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +58,79 @@ class Generated:
     """What `generate` made.
 
     Attributes:
-        videos: The videos or motion files, in the order of their clip ids.
+        videos: The files of the first format, in the order of their clip ids.
         failed: Clip id -> what went wrong.
+        frames: Frames that were sampled now, by models that say so.
+        seconds: Time of sampling them, summed over workers.
     """
 
     videos: tuple[Path, ...]
     failed: dict[str, str]
+    frames: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What `generate` would do.
+
+    Attributes:
+        pieces: Pieces of music.
+        done: Of them, those whose files are there.
+        unreadable: Clip id -> why the music cannot be read.
+        music_s: Length of the music that is still to be danced to, in seconds.
+        seconds: Estimated time of sampling; None when the model cannot tell.
+    """
+
+    pieces: int
+    done: int
+    unreadable: Mapping[str, str]
+    music_s: float
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One piece: its music, its seed and the file of each format."""
+
+    clip_id: str
+    music: Path
+    seed: int
+    targets: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What became of a job; frames and seconds of sampling."""
+
+    failed: str | None
+    frames: int = 0
+    seconds: float = 0.0
 
 
 def is_generator(name: str) -> bool:
     """Whether `name` is a registered model that makes something new (not a calibration model)."""
     return name in registry.names("models") and model_card(name).kind in ("motion", "video")
+
+
+def make_model(name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """The registered model `name` with these options.
+
+    Raises:
+        UserError: the model generates nothing, or does not take one of the options.
+    """
+    if not is_generator(name):
+        raise UserError(f"model {name!r} generates nothing.", hint="`macebench ls models` lists the models.")
+    kind = registry.get("models", name)
+    taken = getattr(kind, "options", None)
+    if taken is None:
+        taken = {parameter.name for parameter in inspect.signature(kind).parameters.values()}
+    strange = sorted(set(options or ()) - set(taken))
+    if strange:
+        named = ", ".join(f"--{option.replace('_', '-')}" for option in strange)
+        own = ", ".join(f"--{option.replace('_', '-')}" for option in sorted(taken)) or "none"
+        raise UserError(f"model {name!r} does not take {named}.", hint=f"Its own options: {own}.")
+    return kind(**(options or {}))
 
 
 def music_of(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
@@ -78,70 +163,231 @@ def music_of(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
 
 def generate(
     name: str,
-    music: dict[str, Path],
+    music: Mapping[str, Path],
     out: Path,
     *,
     seed: int = 0,
     as_motion: bool = False,
+    formats: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    plugins: Sequence[Path] = (),
     progress: Progress | None = None,
 ) -> Generated:
-    """Make one video, or one motion file, for each piece of music.
+    """Make one dance for each piece of music and write it in each format.
 
-    A file that is there is kept when model, code, seed and music are the same as when it was made. A piece
-    that fails costs its own video.
+    A file that is there is kept when model, code, settings, seed and music are the same as when it was made. A piece
+    that fails costs its own files.
 
     Args:
-        name: Registered model of kind ``motion`` (rendered with the default renderer) or ``video``.
+        name: Registered model of kind ``motion`` or ``video``.
         music: Clip id -> sound file.
-        out: Folder of the videos (``<clip_id>.mp4``) or motions (``<clip_id>.npz``), each with its recipe in
-            ``<clip_id>.json``.
+        out: Output folder; see the module.
         seed: The run's seed; each clip's own seed is derived from it and the clip's id, so that adding a clip
             changes no other.
-        as_motion: Keep the motion, with a copy of its music beside it, and render nothing.
-        progress: Called after each file.
+        as_motion: Keep the motion, with a copy of its music beside it, and render nothing: the format ``npz``.
+        formats: Keys of `FORMATS`; ``mp4`` when None.
+        options: Arguments of the model.
+        workers: Processes.
+        plugins: Python files that register more, for the workers.
+        progress: Called after each piece, and during sampling by models that tell.
 
     Raises:
-        UserError: the model is unknown, generates nothing or no motion, or there is no music.
+        UserError: the model is unknown, generates nothing or no motion, does not take an option, or there is no music.
     """
-    if not is_generator(name):
-        raise UserError(f"model {name!r} generates nothing.", hint="`macebench ls models` lists the models.")
-    if as_motion and model_card(name).kind != "motion":
+    chosen = ("npz",) if as_motion else tuple(dict.fromkeys(formats or ("mp4",)))
+    model = make_model(name, options)
+    jobs = _jobs(model, name, music, out, seed, chosen)
+    report = progress or _silent
+    if workers > 1 and len(jobs) > 1:
+        results = _in_workers(name, options, plugins, jobs, workers, report)
+    else:
+        results = []
+        for count, job in enumerate(jobs, start=1):
+            _follow(model, report, count - 1, len(jobs))
+            results.append(_run(model, name, job))
+            report("generate", count, len(jobs))
+    failed = {job.clip_id: done.failed for job, done in zip(jobs, results, strict=True) if done.failed is not None}
+    made = tuple(job.targets[chosen[0]] for job in jobs if job.clip_id not in failed)
+    return Generated(made, failed, sum(done.frames for done in results), sum(done.seconds for done in results))
+
+
+def plan_generation(
+    name: str,
+    music: Mapping[str, Path],
+    out: Path,
+    *,
+    seed: int = 0,
+    formats: Sequence[str] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Planned:
+    """What `generate` would do with the same arguments; nothing is written.
+
+    Raises:
+        UserError: as `generate`.
+    """
+    model = make_model(name, options)
+    jobs = _jobs(model, name, music, out, seed, tuple(formats or ("mp4",)))
+    waiting = [job for job in jobs if not _is_there(job, _recipe(model, name, job))]
+    unreadable: dict[str, str] = {}
+    lengths: list[float] = []
+    for job in waiting:
+        length = _length_s(job.music)
+        if isinstance(length, str):
+            unreadable[job.clip_id] = length
+        else:
+            lengths.append(length)
+    dancer = _parts(model)[0]
+    cut = getattr(dancer, "seconds", None)
+    total = sum(length if cut is None else min(length, cut) for length in lengths)
+    estimate = getattr(dancer, "estimate", None)
+    seconds = float(estimate(round(30 * total))) if estimate is not None else None
+    return Planned(len(jobs), len(jobs) - len(waiting), unreadable, total, seconds)
+
+
+def clip_seed(seed: int, clip_id: str) -> int:
+    """Seed of one clip, from the run's seed and the clip's id."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{clip_id}".encode()).digest()[:4], "big")
+
+
+def _silent(phase: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+def _length_s(music: Path) -> float | str:
+    """Length of a sound in seconds, or why it cannot be read."""
+    from macebench.errors import MediaError
+    from macebench.media import Decoder
+
+    try:
+        with Decoder() as decoder:
+            return sum(len(part.samples) / part.sample_rate for part in decoder.sound_parts(music))
+    except MediaError as error:
+        return str(error)
+
+
+def _jobs(
+    model: Any, name: str, music: Mapping[str, Path], out: Path, seed: int, formats: tuple[str, ...]
+) -> list[_Job]:
+    """One job a piece, in the order of the ids. Raises `UserError` for what cannot be done at all."""
+    unknown = sorted(set(formats) - set(FORMATS))
+    if unknown:
+        raise UserError(f"unknown format {', '.join(unknown)}.", hint=f"Formats are {', '.join(FORMATS)}.")
+    if _parts(model)[0] is None and set(formats) != {"mp4"}:
         raise UserError(f"model {name!r} makes videos, no 3-D motions.",
                         hint="Score it under a protocol for videos (`macebench ls protocols`).")  # fmt: skip
     if not music:
         raise UserError("there is no music to dance to.", hint="Give clips with sound, or --music DIR.")
-    made: list[Path] = []
-    failed: dict[str, str] = {}
-    model = registry.get("models", name)()
-    for count, clip_id in enumerate(sorted(music), start=1):
-        target = inside(out, f"{clip_id}{'.npz' if as_motion else '.mp4'}")
-        try:
-            _make(model, name, clip_id, music[clip_id], target, seed)
-            made.append(target)
-        except UserError:
-            raise
-        except Exception as error:  # noqa: BLE001 - one piece that fails must not lose the others
-            failed[clip_id] = f"{type(error).__name__}: {error}"
-        if progress is not None:
-            progress("generate", count, len(music))
-    return Generated(tuple(made), failed)
+    folders = {one: out / one if len(formats) > 1 else out for one in formats}
+    jobs = []
+    for clip_id in sorted(music):
+        targets = {one: inside(folders[one], f"{clip_id}{FORMATS[one]}") for one in formats}
+        jobs.append(_Job(clip_id, music[clip_id], clip_seed(seed, clip_id), targets))
+    return jobs
 
 
-def _make(model: Any, name: str, clip_id: str, music: Path, target: Path, seed: int) -> None:
-    """Generate one video, unless it is there and was made by the same recipe."""
-    recipe = canonical_json({
+def _parts(model: Any) -> tuple[MotionModel | None, Animator | None]:
+    """What dances and what draws; (None, None) for a model that makes finished videos."""
+    if isinstance(model, Cascade):
+        return model.motion_model, model.animator
+    return (cast(MotionModel, model), Mannequin()) if model.card.kind == "motion" else (None, None)
+
+
+def _follow(model: Any, progress: Progress, done: int, total: int) -> None:
+    """Let a model that can tell report its steps on the bar ``sampling``."""
+    dancer = _parts(model)[0]
+    if hasattr(dancer, "progress"):
+
+        def report(step: int, steps: int) -> None:
+            progress("sampling", done * steps + step, total * steps)
+
+        cast(Any, dancer).progress = report
+
+
+def _in_workers(
+    name: str,
+    options: Mapping[str, Any] | None,
+    plugins: Sequence[Path],
+    jobs: Sequence[_Job],
+    workers: int,
+    progress: Progress,
+) -> list[_Done]:
+    """What became of each job, done by several processes."""
+    work: Work[_Job, _Done] = Work(_run_in_worker, _set_up, (name, dict(options or {}), tuple(plugins)))
+    results: dict[int, _Done] = {}
+    for index, result in run_jobs(work, jobs, workers=workers):
+        results[index] = _Done(result.reason) if isinstance(result, Crashed) else result
+        progress("generate", len(results), len(jobs))
+    return [results[index] for index in range(len(jobs))]
+
+
+_worker: dict[str, Any] = {}
+
+
+def _set_up(name: str, options: Mapping[str, Any], plugins: Sequence[Path]) -> None:
+    """Prepare a worker process."""
+    for path in plugins:
+        registry.load_plugin(path)
+    _worker.update(model=make_model(name, options), name=name)
+
+
+def _run_in_worker(job: _Job) -> _Done:
+    return _run(_worker["model"], _worker["name"], job)
+
+
+def _run(model: Any, name: str, job: _Job) -> _Done:
+    """Make one piece; what goes wrong with it is its own matter, a `UserError` everyone's."""
+    before = _timing(model)
+    try:
+        _make(model, name, job)
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one piece that fails must not lose the others
+        return _Done(f"{type(error).__name__}: {error}")
+    frames, seconds = _timing(model)
+    return _Done(None, frames - before[0], seconds - before[1])
+
+
+def _timing(model: Any) -> tuple[int, float]:
+    """(frames, seconds) sampled so far, by models that tell."""
+    timing = getattr(_parts(model)[0], "timing", None)
+    return (timing.frames, timing.seconds) if timing is not None else (0, 0.0)
+
+
+def _make(model: Any, name: str, job: _Job) -> None:
+    """Make the files of one piece, unless they are there and were made by the same recipe."""
+    recipe = _recipe(model, name, job)
+    if _is_there(job, recipe):
+        return
+    for target in job.targets.values():
+        target.with_suffix(".json").unlink(missing_ok=True)
+    _generate_one(model, job)
+    for target in job.targets.values():
+        write_text(target.with_suffix(".json"), recipe)
+
+
+def _is_there(job: _Job, recipe: str) -> bool:
+    """Whether every file of a piece is there and was made by this recipe."""
+    notes = [(target, target.with_suffix(".json")) for target in job.targets.values()]
+    return all(t.is_file() and note.is_file() and note.read_text("utf-8") == recipe for t, note in notes)
+
+
+def _recipe(model: Any, name: str, job: _Job) -> str:
+    """Everything that the files of a piece depend on."""
+    dancer, animator = _parts(model)
+    content: dict[str, Any] = {
         "model": name,
         "code": _code_of(model),
-        "seed": seed,
-        "music": file_sha256(music),
+        "seed": job.seed,
+        "music": file_sha256(job.music),
         "macebench": macebench.__version__,
-    })  # fmt: skip
-    note = target.with_suffix(".json")
-    if target.is_file() and note.is_file() and note.read_text("utf-8") == recipe:
-        return
-    note.unlink(missing_ok=True)
-    _generate_one(model, music, target, clip_seed(seed, clip_id))
-    write_text(note, recipe)
+    }
+    settings = getattr(dancer if dancer is not None else model, "recipe", None)
+    if settings is not None:
+        content["settings"] = dict(settings())
+    if animator is not None and "mp4" in job.targets:
+        content["animator"] = dict(animator.settings())
+    return canonical_json(content)
 
 
 def _code_of(model: Any) -> str:
@@ -151,39 +397,25 @@ def _code_of(model: Any) -> str:
     return f"{kind.__module__}:{kind.__qualname__} {file_sha256(source) if source else ''}"
 
 
-def clip_seed(seed: int, clip_id: str) -> int:
-    """Seed of one clip, from the run's seed and the clip's id."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{clip_id}".encode()).digest()[:4], "big")
-
-
-def _generate_one(model: MotionModel | VideoModel, music: Path, target: Path, seed: int) -> None:
-    if target.suffix == ".npz":
-        with atomic_write(target.with_suffix(music.suffix)) as temporary:
-            shutil.copyfile(music, temporary)
-        write_motion(target, cast(MotionModel, model).generate(music, seed))
-        return
-    if model.card.kind == "video":
-        video = cast(VideoModel, model).generate(music, None, seed)
-        with atomic_write(target) as temporary:
+def _generate_one(model: Any, job: _Job) -> None:
+    dancer, animator = _parts(model)
+    if dancer is None or animator is None:
+        video = cast(VideoModel, model).generate(job.music, None, job.seed)
+        with atomic_write(job.targets["mp4"]) as temporary:
             shutil.copyfile(video, temporary)
         return
-    render_motion(cast(MotionModel, model).generate(music, seed), music, target)
+    motion = dancer.generate(job.music, job.seed)
+    for form, target in job.targets.items():
+        _write(form, target, motion, job, animator)
 
 
-def render_motion(motion: Motion, music: Path, target: Path, size: int = PREVIEW_SIZE) -> Path:
-    """A video of the mannequin dancing `motion`, with the music, marked as generated in its metadata."""
-    from macebench.media import Decoder, write_video
-    from macebench.render import get_renderer
-
-    with Decoder() as decoder:
-        sound = decoder.audio(music, 44100)
-    samples = sound.samples[: round(motion.duration_s * sound.sample_rate)]
-    frames: Iterable[Any] = get_renderer("painter", width=size, height=size).render(motion)
-    return write_video(
-        target, _as_iterator(frames), fps=motion.fps, audio=(samples, sound.sample_rate),
-        metadata={"comment": "generated by macebench"},
-    )  # fmt: skip
-
-
-def _as_iterator(frames: Iterable[Any]) -> Iterator[Any]:
-    yield from frames
+def _write(form: str, target: Path, motion: Motion, job: _Job, animator: Animator) -> None:
+    if form == "mp4":
+        animator.animate(motion, job.music, None, job.seed, target)
+    elif form == "aist":
+        write_aist(target, motion)
+    else:
+        write_motion(target, motion)
+    if form == "npz":
+        with atomic_write(target.with_suffix(job.music.suffix)) as temporary:
+            shutil.copyfile(job.music, temporary)

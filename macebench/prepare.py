@@ -14,7 +14,7 @@ from macebench.engine import EngineName
 from macebench.errors import UserError, WeightsMissingError
 from macebench.evidence import ClipKey, clip_key
 from macebench.extract import ClipPlan, lacking_weights, own_ingredients
-from macebench.protocol import PoseBackend, Protocol, Reference, load_protocol
+from macebench.protocol import BY_VBENCH, PoseBackend, Protocol, Reference, load_protocol
 from macebench.registry import Metric
 from macebench.scoring import needed
 from macebench.store import Store
@@ -23,6 +23,10 @@ from macebench.types import Clip, ModelCard
 EXTERNAL = "external"
 UNKNOWN = "unknown"
 MOTION_TRACK = "motion-3d"
+APPEARANCE_TRACK = "appearance"
+_NETWORK_VARIABLES = ("MACEBENCH_DEVICE", "MACEBENCH_DTYPE", "MACEBENCH_BATCH")
+COUNTED = "frame_difference"
+"""Frame statistic that has a value for each frame pair: VBench's own count is checked against it."""
 COMPANIONS = {"video-2d": ("activity_2d",), MOTION_TRACK: ("activity_3d",)}
 """Scored beside every protocol of a track: what tells a calm dance from no dance."""
 
@@ -53,6 +57,7 @@ class EvalConfig:
         store: Folder of the store; None is the user's.
         plugins: Python files that register more.
         only: Ids of the evaluated clips; None means all.
+        vbench_python: Interpreter that has VBench's own package, which then computes its dimensions.
     """
 
     reference: str
@@ -74,6 +79,7 @@ class EvalConfig:
     store: Path | None = None
     plugins: tuple[Path, ...] = ()
     only: frozenset[str] | None = None
+    vbench_python: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -115,9 +121,10 @@ def prepare(config: EvalConfig) -> Prepared:
         registry.load_plugin(path)
     _check(config)
     protocols = tuple({protocol.hash: protocol for protocol in map(load_protocol, config.protocols)}.values())
+    protocols = with_package(config, protocols)
     chosen = [_metrics(protocol, config.metrics) for protocol in protocols]
     needs = set().union(*(needed(metrics)[1] for metrics in chosen))
-    statistics = _statistics(needs)
+    statistics = _seen(protocols, chosen)
     lacking = lacking_weights(statistics)
     backend = _backend(config) if "pose" in needs else None
     kind = _kind(config, protocols, needs)
@@ -127,7 +134,7 @@ def prepare(config: EvalConfig) -> Prepared:
     training = load_set(config.training, kind=kind, music=sound) if config.training is not None else None
     described = Reference(name=reference.name, sha256=set_hash(reference.clips), n=len(reference.clips))
     resolved = tuple(
-        protocol.resolve(backend, described, _networks(metrics))
+        protocol.resolve(backend, described, _networks(protocol, metrics))
         for protocol, metrics in zip(protocols, chosen, strict=True)
     )
     metrics = {protocol.hash: items for protocol, items in zip(resolved, chosen, strict=True)}
@@ -143,8 +150,29 @@ def prepare(config: EvalConfig) -> Prepared:
         motion=kind == "motion",
         motion_fps=config.motion_fps,
         lacking=lacking,
+        networks={name: os.environ[name] for name in _NETWORK_VARIABLES if name in os.environ},
     )
     return Prepared(config, generated, reference, training, resolved, metrics, plan, backend, store)
+
+
+def with_package(config: EvalConfig, protocols: tuple[Protocol, ...]) -> tuple[Protocol, ...]:
+    """The protocols with VBench's own package written into them, when its interpreter is named.
+
+    Raises:
+        UserError: a protocol that it cannot compute, or an interpreter without it.
+    """
+    if config.vbench_python is None:
+        return protocols
+    from macebench.models.appearance.vbench_package import describe
+
+    wrong = [item.id for item in protocols if item.track != APPEARANCE_TRACK or item.frames_grid is not None]
+    if wrong:
+        raise UserError(
+            f"VBench's own package cannot compute {', '.join(wrong)}.",
+            hint="--vbench-python goes with --protocol vbench6/1 or vbench6-fixed/1.",
+        )
+    package = describe(config.vbench_python)
+    return tuple(item.model_copy(update={"vbench_package": package}) for item in protocols)
 
 
 def _check(config: EvalConfig) -> None:
@@ -219,12 +247,23 @@ def _statistics(needs: set[str]) -> tuple[str, ...]:
     return tuple(sorted(name.partition(":")[2] for name in needs if name.startswith("frames:")))
 
 
-def _networks(metrics: Sequence[Metric]) -> dict[str, dict[str, Any]]:
+def _seen(protocols: Sequence[Protocol], chosen: Sequence[Sequence[Metric]]) -> tuple[str, ...]:
+    """The frame statistics of all protocols: whole, gridded, or by VBench's own package."""
+    found = set()
+    for protocol, metrics in zip(protocols, chosen, strict=True):
+        found |= {protocol.seen(name) for name in _statistics(needed(metrics)[1])}
+        found |= {COUNTED} if protocol.vbench_package is not None else set()
+    return tuple(sorted(found))
+
+
+def _networks(protocol: Protocol, metrics: Sequence[Metric]) -> dict[str, dict[str, Any]]:
     """What the frame statistics of a protocol depend on beside the frames. A hash that nobody knows yet is ``unknown``:
     rows that were made without those weights stay apart from rows that were made with them.
     """
     found = {}
     for name in _statistics(needed(metrics)[1]):
+        if protocol.vbench_package is not None and name in BY_VBENCH:
+            continue
         try:
             found[name] = own_ingredients(name)
         except WeightsMissingError:

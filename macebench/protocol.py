@@ -5,7 +5,9 @@ and how beats are found. Before anything is scored it is *resolved*: the pose ba
 hash) and the reference set (with its content hash) are written into it. The hash of the resolved protocol
 stands in every score; two rows of different hashes are never compared.
 
-So are the weights' hashes and number type of the networks that its frames go through (``frame_statistics``).
+So are the weights' hashes and number type of the networks that its frames go through (``frame_statistics``), or, when
+VBench's own package computes the dimensions, its version and weights (``vbench_package``). A protocol with a
+``frames_grid`` looks at a part of the frames only (`macebench.grid`).
 
 Prose fields (title, description, source, known_defects, changes) are not part of the hash.
 """
@@ -23,13 +25,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from macebench.errors import UserError
+from macebench.grid import SEPARATOR, GridRule, gridded_name
 from macebench.registry import unknown
 
 # Fields that came later: left out of the hash while they are None, so that older protocols keep theirs.
 _LATER = {
     "sampling": ("window_frames", "stride_frames", "whole_reference"),
     "beats": ("beyond_end",),
-    "": ("contact", "pixels", "frame_statistics"),
+    "": ("contact", "pixels", "frame_statistics", "frames_grid", "vbench_package"),
 }
 _PROSE = {"title", "description", "source", "known_defects", "changes"}
 HASH_DIGITS = 12
@@ -202,6 +205,38 @@ class PoseBackend(_Rules):
     settings: dict[str, float | int | str | bool] = Field(default_factory=dict)
 
 
+GriddedStatistic = Literal["musiq", "clip_l14", "clip_b32", "dino_b16", "amt_s"]
+Grid = dict[GriddedStatistic, GridRule]
+_RECORDS = {
+    "musiq": (1, False), "clip_l14": (1, False), "clip_b32": (2, True), "dino_b16": (2, True), "amt_s": (3, False),
+}  # fmt: skip
+VBENCH = "vbench"
+"""The frame statistic that stands for VBench's own package."""
+BY_VBENCH = ("musiq", "clip_l14", "clip_b32", "dino_b16", "amt_s")
+"""Frame statistics whose place VBench's own package takes."""
+
+
+class VbenchPackage(_Rules):
+    """VBench's own package in an interpreter of its own, in a resolved protocol.
+
+    Attributes:
+        version: Of the package.
+        torch: Version of torch there.
+        device: ``cpu`` or ``cuda``: on a GPU the package's motion smoothness depends on its memory.
+        weights: SHA-256 by file below the package's cache folder; of those that are there.
+    """
+
+    version: str
+    torch: str
+    device: Literal["cpu", "cuda"]
+    weights: dict[str, str]
+
+    @property
+    def suffix(self) -> str:
+        """First digits of the SHA-256 over all fields."""
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json")).encode()).hexdigest()[:HASH_DIGITS]
+
+
 class Reference(_Rules):
     """The reference set of a resolved protocol.
 
@@ -239,6 +274,19 @@ class Protocol(_Rules):
     pose_backend: PoseBackend | None = None
     reference: Reference | None = None
     frame_statistics: dict[str, dict[str, Any]] | None = None
+    frames_grid: Grid | None = None
+    vbench_package: VbenchPackage | None = None
+
+    @field_validator("frames_grid")
+    @classmethod
+    def _fitting_records(
+        cls, value: dict[GriddedStatistic, GridRule] | None
+    ) -> dict[GriddedStatistic, GridRule] | None:
+        for name, rule in (value or {}).items():
+            if (rule.frames, rule.first) != _RECORDS[name]:
+                frames, first = _RECORDS[name]
+                raise ValueError(f"{name} needs frames: {frames}" + (", first: true" if first else ""))
+        return value
 
     @property
     def id(self) -> str:
@@ -272,6 +320,13 @@ class Protocol(_Rules):
         networks = {name: dict(values) for name, values in (frame_statistics or {}).items()} or None
         update = {"pose_backend": pose_backend, "reference": reference, "frame_statistics": networks}
         return self.model_copy(update=update)
+
+    def seen(self, name: str) -> str:
+        """What takes the place of the frame statistic `name` under this protocol: a gridded one, or itself."""
+        if self.vbench_package is not None and name in BY_VBENCH:
+            return VBENCH + SEPARATOR + self.vbench_package.suffix
+        rule = (self.frames_grid or {}).get(name)  # type: ignore[call-overload]
+        return name if rule is None else gridded_name(name, rule)
 
     def differences(self, other: Protocol) -> list[str]:
         """What makes the hashes differ: ``path: mine != theirs`` a line; empty when they agree."""

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 from macebench.errors import DuplicateNameError, UnknownNameError, UserError
 from macebench.types import Better
 
-Group = Literal["metrics", "features", "statistics", "models", "datasets", "stages", "poses"]
+Group = Literal["metrics", "features", "statistics", "models", "datasets", "dances", "stages", "poses"]
 T = TypeVar("T")
 MAX_LISTED = 8
 
@@ -58,6 +58,8 @@ BUILTIN: dict[str, dict[str, str]] = {
         "motion_smoothness": "macebench.metrics.vbench:motion_smoothness",
         "ms_flow": "macebench.metrics.vbench:ms_flow",
         "dynamic_degree": "macebench.metrics.vbench:dynamic_degree",
+        "identity_drift": "macebench.metrics.identity:identity_drift_score",
+        "video_foot_slide": "macebench.metrics.video_feet:video_foot_slide",
         "psnr": "macebench.metrics.pixels:psnr_score",
         "ssim": "macebench.metrics.pixels:ssim_score",
         "l1": "macebench.metrics.pixels:l1_score",
@@ -77,6 +79,7 @@ BUILTIN: dict[str, dict[str, str]] = {
         "frame_difference": "macebench.metrics.flicker:FrameDifference",
         "flow_interpolation": "macebench.metrics.flow_statistics:FlowInterpolation",
         "flow_magnitude": "macebench.metrics.flow_statistics:FlowMagnitude",
+        "frame_times": "macebench.metrics.identity:FrameTimes",
         "clip_l14": "macebench.models.appearance.statistics:ClipL14",
         "clip_b32": "macebench.models.appearance.statistics:ClipB32",
         "dino_b16": "macebench.models.appearance.statistics:DinoB16",
@@ -99,8 +102,19 @@ BUILTIN: dict[str, dict[str, str]] = {
         "two-second-loop": "macebench.baselines.calibration:TwoSecondLoop",
         "foot-skate": "macebench.baselines.calibration:FootSkate",
         "identity-swap": "macebench.baselines.calibration:IdentitySwap",
+        "random-phrases": "macebench.models.retrieval:RandomPhrases",
+        "nearest-music": "macebench.models.retrieval:NearestMusic",
+        "motion-expert": "macebench.models.motion_expert.generators:MotionExpertModel",
+        "mace-dance": "macebench.models.motion_expert.generators:MaceDance",
     },
     "datasets": {"demo": "macebench.demo.dataset:build_demo_dataset"},
+    "dances": {
+        "demo": "macebench.dances.sources:DemoSource",
+        "cmu": "macebench.dances.sources:CmuSource",
+        "aist": "macebench.dances.sources:AistSource",
+        "finedance": "macebench.dances.sources:FineDanceSource",
+        "folder": "macebench.dances.sources:FolderSource",
+    },
     "stages": {
         "probe": "macebench.curation.stages.probe:Probe",
         "shots": "macebench.curation.stages.shots:Shots",
@@ -116,7 +130,7 @@ BUILTIN: dict[str, dict[str, str]] = {
     },
 }
 
-_ENTRY_POINT_GROUPS = {"metrics", "features", "statistics", "models", "datasets", "stages", "poses"}
+_ENTRY_POINT_GROUPS = {"metrics", "features", "statistics", "models", "datasets", "dances", "stages", "poses"}
 _registered: dict[str, dict[str, Any]] = {group: {} for group in BUILTIN}
 
 
@@ -253,6 +267,11 @@ def model(name: str) -> Callable[[T], T]:
 def dataset(name: str) -> Callable[[T], T]:
     """Register a function that builds a data set folder: ``build(out: Path, **options) -> Path``."""
     return _decorator("datasets", name)
+
+
+def dances(name: str) -> Callable[[T], T]:
+    """Register a class of training dances: ``items()`` as `macebench.models.training.data.Source` says."""
+    return _decorator("dances", name)
 
 
 def stage(name: str) -> Callable[[T], T]:

@@ -25,6 +25,7 @@ from macebench.extract import (
     Outcome,
     SoundJob,
     beat_ingredients,
+    by_package,
     clip_ingredients,
     extract_beats,
     extract_clip,
@@ -32,18 +33,23 @@ from macebench.extract import (
     setup_clip_worker,
     setup_sound_worker,
     sound_jobs,
+    statistic_ingredients,
 )
+from macebench.media import Decoder
 from macebench.pieces import pieces
-from macebench.prepare import EvalConfig, Prepared, model_card
+from macebench.prepare import COUNTED, EvalConfig, Prepared, model_card
 from macebench.protocol import Protocol
 from macebench.registry import Metric
 from macebench.results import ModelRecord
 from macebench.scoring import score_clip
+from macebench.store import Artifact
 from macebench.tables import ClipRow
 from macebench.types import Clip, Evidence, ModelCard
+from macebench.vbench_values import lasting
 
 T = TypeVar("T")
 REFERENCE_MODEL = "reference"
+PACKAGE_LOG = "vbench.log"
 _VERSIONS_OF = ("numpy", "scipy", "librosa", "av", "opencv-python-headless", "ai-edge-litert", "transformers")
 
 
@@ -117,6 +123,7 @@ def extract(prepared: Prepared, progress: Progress = silent) -> Extracted:
         beside.submit(_import_early)
         try:
             seen = _run_clips(prepared, clips, progress)
+            _run_package(prepared, progress)
             return Extracted(seen, heard.result())
         finally:
             stop.set()
@@ -139,6 +146,39 @@ def _run_clips(prepared: Prepared, clips: Sequence[Clip], progress: Progress) ->
         outcomes[clip_key(clip)] = _outcome(result)
         progress("poses", ready + len(outcomes), total)
     return outcomes
+
+
+def _run_package(prepared: Prepared, progress: Progress) -> None:
+    """Let VBench's own package score the clips that were decoded and that the store lacks its values of."""
+    name = next((item for item in prepared.plan.statistics if by_package(item)), None)
+    python = prepared.config.vbench_python
+    if name is None or python is None:
+        return
+    from macebench.models.appearance import vbench_package
+
+    store = prepared.store
+    counts = ((clip, store.get(statistic_ingredients(clip, COUNTED))) for clip in prepared.clips if clip.sha256)
+    known = [(clip, len(found.arrays["value"]), found.meta) for clip, found in counts if found is not None]
+    todo = [item for item in known if not _settled(store.get(statistic_ingredients(item[0], name)))]
+    size = vbench_package.CLIPS_AT_ONCE
+    with Decoder() as decoder:
+        for start in range(0, len(todo), size):
+            part = todo[start : start + size]
+            infos = [decoder.probe(clip.path) for clip, _, _ in part]
+            clips = [
+                vbench_package.PackageClip(clip.path, pairs, min(info.width, info.height))
+                for (clip, pairs, _), info in zip(part, infos, strict=True)
+            ]
+            found = vbench_package.compute(python, clips, prepared.config.out / PACKAGE_LOG)
+            for (clip, _, meta), rows in zip(part, found, strict=True):
+                artifact = Artifact({"value": rows}, {"duration_s": meta["duration_s"], "again": not lasting(rows)})
+                store.put(statistic_ingredients(clip, name), artifact)
+            progress("vbench", len(known) - len(todo) + start + len(part), len(known))
+
+
+def _settled(artifact: Artifact | None) -> bool:
+    """Whether the package need not be asked again."""
+    return artifact is not None and not artifact.meta.get("again")
 
 
 def _run_sounds(prepared: Prepared, jobs: Sequence[SoundJob], stop: threading.Event) -> dict[str, Outcome]:

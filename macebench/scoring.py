@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -51,6 +51,8 @@ def score_clip(
             reasons[FEATURE_PREFIX + feature.name] = reason
         else:
             features[feature.name] = result
+            about = "; ".join(_picture_notes(evidence, feature.needs))
+            notes.update({FEATURE_PREFIX + feature.name: about} if about else {})
     clip = evidence.clip
     return ClipRow(
         model=model, protocol_hash=protocol.hash, clip_id=clip.clip_id, role=role, sha256=clip.sha256,
@@ -68,14 +70,20 @@ def _add_metric(
     notes: dict[str, str],
 ) -> None:
     result, reason = _attempt(lambda: values_of(metric, metric.compute(evidence, protocol)))
-    found, note = result or ({}, "")
+    found, own = result or ({}, "")
+    note = "; ".join(filter(None, (own, *_picture_notes(evidence, metric.needs))))
     for column in metric.columns:
         value = found.get(column.name, math.nan)
         values[column.name] = value
         if not math.isfinite(value):
-            reasons[column.name] = reason or note or "value is not finite"
+            reasons[column.name] = reason or own or "value is not finite"
         elif note:
             notes[column.name] = note
+
+
+def _picture_notes(evidence: Evidence, needs: Collection[str]) -> tuple[str, ...]:
+    """What a reader must know of the pictures, for what rests on them."""
+    return evidence.notes if any(need == "pose" or need.startswith("frames:") for need in needs) else ()
 
 
 def _vector(feature: Feature, evidence: Evidence, protocol: Protocol) -> FloatArray:

@@ -294,6 +294,8 @@ class Evidence:
         motion: The 3-D motion, or why there is none. A calibration model sees it at the file's own frame rate, a
             metric at the protocol's (`macebench.pieces`).
         lacking: Why a frame statistic was not computed at all, by its name: the weights are not on this machine.
+        notes: What a reader must know of the file's pictures, such as ``transparency ignored``; counted beside every
+            score that rests on them.
     """
 
     clip: Clip
@@ -303,6 +305,7 @@ class Evidence:
     frames: Mapping[str, FloatArray] | Missing
     motion: Motion | Missing = Missing("no 3-D motion")
     lacking: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def need_pose(self) -> PoseTrack:
         """The pose track. Raises `Unscorable` with the reason when there is none."""

@@ -65,9 +65,29 @@ def consistency(features: FloatArray) -> FloatArray:
     if len(features) < 2:
         raise Unscorable(TOO_SHORT)
     vectors = np.asarray(features, dtype=np.float64)
-    to_last = np.einsum("tf,tf->t", vectors[:-1], vectors[1:])
-    to_first = vectors[1:] @ vectors[0]
-    return np.asarray((np.maximum(to_last, 0.0) + np.maximum(to_first, 0.0)) / 2.0)
+    return _likeness(vectors[0], vectors[:-1], vectors[1:])
+
+
+def gridded_consistency(features: FloatArray) -> FloatArray:
+    """(N,) values of `consistency` for N of a clip's frames, from the frames that are needed for them.
+
+    Args:
+        features: (1 + 2 N, F) vectors of length 1: of the clip's first frame, then of each of the N frames' true
+            predecessor and of the frame itself (`macebench.grid`).
+
+    Raises:
+        Unscorable: no pair.
+    """
+    if len(features) < 3:
+        raise Unscorable(TOO_SHORT)
+    vectors = np.asarray(features, dtype=np.float64)
+    return _likeness(vectors[0], vectors[1::2], vectors[2::2])
+
+
+def _likeness(first: FloatArray, before: FloatArray, after: FloatArray) -> FloatArray:
+    """(N,) mean likeness of (N, F) vectors to those before them and to the first."""
+    to_last = np.einsum("tf,tf->t", before, after)
+    return np.asarray((np.maximum(to_last, 0.0) + np.maximum(after @ first, 0.0)) / 2.0)
 
 
 def subject_consistency(features: FloatArray) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from macebench.errors import Unscorable
+from macebench.metrics._package import or_package
 from macebench.protocol import Protocol
 from macebench.registry import frame_statistic, metric
 from macebench.types import Evidence, FloatArray
@@ -64,6 +65,7 @@ def _mean_difference(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> flo
 
 
 @metric("temporal_flickering", better="reference", needs=(f"frames:{STATISTIC}",))
+@or_package("temporal_flickering")
 def temporal_flickering(evidence: Evidence, protocol: Protocol) -> float:
     """Likeness of consecutive frames (VBench); 1 is a still picture."""
     differences = evidence.need_frames(STATISTIC)

@@ -14,6 +14,9 @@ Huang et al., "VBench: Comprehensive Benchmark Suite for Video Generative Models
 | ``ms_flow`` (ours) | DIS optical flow | mean over clips |
 | ``dynamic_degree`` (ours) | DIS optical flow | mean over clips |
 
+Under a protocol with a ``frames_grid`` the networks have seen a part of the frames (`macebench.grid`); under one with a
+``vbench_package`` VBench's own package has computed the five that it has, and temporal flickering.
+
 A mean over frame pairs weighs a clip by its number of pairs, which is a column of its own. That is VBench on one
 process; on several GPUs its subject consistency is the plain mean over clips, so one set has two published values.
 
@@ -23,8 +26,11 @@ the reference's own value.
 
 from __future__ import annotations
 
+import numpy as np
+
 from macebench.errors import Unscorable, WeightsMissingError
 from macebench.metrics import _interpolation, _laion, appearance, flow_statistics
+from macebench.metrics._package import or_package
 from macebench.protocol import Protocol
 from macebench.registry import Column, metric
 from macebench.types import Evidence, FloatArray
@@ -49,15 +55,17 @@ _DYNAMIC = (
 
 
 @metric("imaging_quality", needs=(f"frames:{IMAGING}",))
+@or_package("imaging_quality", scale=IMAGING_MAX)
 def imaging_quality(evidence: Evidence, protocol: Protocol) -> float:
     """Technical quality of the frames by MUSIQ, 0 to 1 (VBench)."""
-    return appearance.imaging_quality(evidence.need_frames(IMAGING)) / IMAGING_MAX
+    return appearance.imaging_quality(evidence.need_frames(protocol.seen(IMAGING))) / IMAGING_MAX
 
 
 @metric("aesthetic_quality", needs=(f"frames:{AESTHETIC}",))
+@or_package("aesthetic_quality")
 def aesthetic_quality(evidence: Evidence, protocol: Protocol) -> float:
     """LAION's aesthetic score of the frames, about 0 to 1 (VBench)."""
-    features = evidence.need_frames(AESTHETIC)
+    features = evidence.need_frames(protocol.seen(AESTHETIC))
     try:
         weight, bias = _laion.laion_head()
     except WeightsMissingError as error:
@@ -66,28 +74,32 @@ def aesthetic_quality(evidence: Evidence, protocol: Protocol) -> float:
 
 
 @metric("subject_consistency", columns=_SUBJECT, needs=(f"frames:{SUBJECT}",))
+@or_package("subject_consistency", pairs="subject_pairs")
 def subject_consistency(evidence: Evidence, protocol: Protocol) -> dict[str, float]:
     """Likeness of DINO features of each frame to the one before and the first (VBench), and how many frames that is."""
-    features = evidence.need_frames(SUBJECT)
-    return {"subject_consistency": appearance.subject_consistency(features), "subject_pairs": _pairs(features)}
+    found = _likeness(evidence, protocol, SUBJECT)
+    return {"subject_consistency": float(np.mean(found)), "subject_pairs": float(len(found))}
 
 
 @metric("background_consistency", columns=_BACKGROUND, needs=(f"frames:{BACKGROUND}",))
+@or_package("background_consistency", pairs="background_pairs")
 def background_consistency(evidence: Evidence, protocol: Protocol) -> dict[str, float]:
     """Likeness of CLIP features of each frame to the one before and the first (VBench), and how many frames that is."""
-    features = evidence.need_frames(BACKGROUND)
-    value = appearance.background_consistency(features)
-    return {"background_consistency": value, "background_pairs": _pairs(features)}
+    found = _likeness(evidence, protocol, BACKGROUND)
+    return {"background_consistency": float(np.mean(found)), "background_pairs": float(len(found))}
 
 
-def _pairs(features: FloatArray) -> float:
-    return float(len(features) - 1)
+def _likeness(evidence: Evidence, protocol: Protocol, name: str) -> FloatArray:
+    features = evidence.need_frames(protocol.seen(name))
+    gridded = protocol.frames_grid is not None and name in protocol.frames_grid
+    return appearance.gridded_consistency(features) if gridded else appearance.consistency(features)
 
 
 @metric("motion_smoothness", needs=(f"frames:{INTERPOLATED}",))
+@or_package("motion_smoothness")
 def motion_smoothness(evidence: Evidence, protocol: Protocol) -> float:
     """How well every other frame is guessed from its neighbours by AMT-S, 0 to 1 (VBench)."""
-    return _interpolation.smoothness(evidence.need_frames(INTERPOLATED))
+    return _interpolation.smoothness(evidence.need_frames(protocol.seen(INTERPOLATED)))
 
 
 @metric("ms_flow", needs=(f"frames:{flow_statistics.INTERPOLATION}",))

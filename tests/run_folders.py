@@ -45,11 +45,11 @@ def sha(text):
 
 def columns_of(protocol):
     """Clip columns and sizes of the features of a protocol's rows."""
-    if protocol.track != "motion-3d":
+    if protocol.track == "video-2d":
         return CLIP_COLUMNS, {"kinetic_2d": 5, "geometric_2d": 3}
     metrics = [get_metric(name) for name in protocol.metrics]
     names = [column.name for metric in metrics if metric.feature is None for column in metric.columns]
-    return names, {"kinetic_3d": 5, "geometric_3d": 3}
+    return names, {"kinetic_3d": 5, "geometric_3d": 3} if protocol.track == "motion-3d" else {}
 
 
 def clip_row(model, protocol, name, role, k, shift=0.0, frozen=0.05):
@@ -58,11 +58,11 @@ def clip_row(model, protocol, name, role, k, shift=0.0, frozen=0.05):
     columns, sizes = columns_of(protocol)
     values = {column: 0.5 + 0.1 * math.cos(k + j) - 0.2 * shift for j, column in enumerate(columns)}
     values |= {"frozen_share": frozen} if "frozen_share" in values else {}
-    kinetic, geometric = sizes
+    shapes = dict(zip(sizes, (np.array(wave) + shift, np.array(wave[:3]) * (1 + shift)), strict=False))
     return ClipRow(
         model=model, protocol_hash=protocol.hash, clip_id=name, role=role, sha256=sha(name), duration_s=5.0,
         values=values,
-        features={kinetic: np.array(wave) + shift, geometric: np.array(wave[:3]) * (1 + shift)},
+        features=shapes,
     )  # fmt: skip
 
 

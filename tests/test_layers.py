@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("baselines", "curation", "leaderboards", "metrics", "models")
 LOOP = {
     "__main__", "prepare", "run", "runfolder", "extract", "evidence", "copies", "animation", "pairfolder", "generate",
-    "selftest", "compare", "cli", "demo", "report",
+    "selftest", "compare", "cascade", "cli", "dances", "demo", "report",
 }  # fmt: skip
 ALLOWED = {
     "metrics": {"metrics"},

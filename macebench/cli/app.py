@@ -8,12 +8,15 @@ import typer
 
 import macebench
 from macebench.cli import (
+    ablate,
+    cascade,
     compare,
     convert,
     curate,
     data,
     demo,
     doctor,
+    edit,
     evaluate,
     generate,
     leaderboard,
@@ -22,6 +25,7 @@ from macebench.cli import (
     report,
     selftest,
     store,
+    train,
     weights,
 )
 
@@ -55,14 +59,18 @@ def _common(
 
 app.command("demo")(demo.demo)
 app.command("generate")(generate.generate)
+app.command("edit")(edit.edit)
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
+app.command("cascade")(cascade.cascade)
 app.command("convert")(convert.convert)
 app.command("ls")(listing.ls)
 app.command("selftest")(selftest.selftest)
 app.command("doctor")(doctor.doctor)
 app.add_typer(curate.app, name="curate")
+app.add_typer(train.app, name="train")
+app.add_typer(ablate.app, name="ablate")
 app.add_typer(leaderboard.app, name="leaderboard")
 app.add_typer(protocol.app, name="protocol")
 app.add_typer(weights.app, name="weights")

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from macebench.prepare import EvalConfig
 
 
+PICTURE_CLIPS = 3
+DIMENSIONS = {
+    "musiq": "imaging_quality", "clip_l14": "aesthetic_quality", "dino_b16": "subject_consistency",
+    "clip_b32": "background_consistency", "amt_s": "motion_smoothness",
+}  # fmt: skip
+
+
 def demo(
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("macebench-demo"),
     clips: Annotated[int, typer.Option(help="Dances of the data set; at least 4.")] = 32,
@@ -28,7 +35,8 @@ def demo(
 
     The raw videos are dances and planted bad sources, whose right fate is known. Half of the clips that are kept
     are the reference; the other half is scored as it is (ground-truth) and after known degradations, so that the
-    order of the table can be checked by eye.
+    order of the table can be checked by eye. Some clips are scored by their pictures, too, as far as that needs no
+    download; what is missing is said with the command that gets it.
     """
     import os
 
@@ -38,7 +46,11 @@ def demo(
     if pose == "blazepose":
         _pull("blazepose")
     dataset = _build(out, clips, seconds, size, count, store)
-    return _evaluate(_config(dataset, out, count, tuple(protocol or ("ma2d-fixed/1",)), pose, store))
+    config = _config(dataset, out, count, tuple(protocol or ("ma2d-fixed/1",)), pose, store)
+    status = _evaluate(config)
+    _pictures(config)
+    _pairs(config)
+    return status
 
 
 def _config(
@@ -57,6 +69,50 @@ def _config(
         workers=workers,
         store=store,
     )
+
+
+def _pictures(config: EvalConfig) -> None:
+    """What can be said of the picture without a download, of some clips; and what is missing for the rest."""
+    import dataclasses
+
+    from macebench.cli.evaluate import run_and_show
+    from macebench.extract import lacking_weights
+
+    say()
+    run_and_show(
+        dataclasses.replace(
+            config, protocols=("video-referee/1",), calibrate=("frozen", "foot-skate"), limit=PICTURE_CLIPS,
+            out=config.out.parent / "run-pictures",
+        ),
+        report=False,
+    )  # fmt: skip
+    lost = [dimension for name, dimension in DIMENSIONS.items() if lacking_weights([name])]
+    if lost:
+        say(f"not scored  {', '.join(lost)}: `macebench weights pull vbench6` gets the networks")
+    say("all of them `macebench eval --protocol vbench6-fixed/1`; needs seconds a frame without a GPU")
+
+
+def _pairs(config: EvalConfig) -> None:
+    """Frames against the reference's frames: two copies of the reference whose damage is known."""
+    from macebench.clips import load_set
+    from macebench.demo.pictured import DAMAGES, N_CLIPS, build_pairs
+    from macebench.pairfolder import PairConfig, evaluate_pairs
+
+    folder = config.out.parent
+    clips = load_set(config.reference, limit=N_CLIPS).clips
+    made = build_pairs(clips, folder / "pairs")
+    lost: dict[str, list[str]] = {}
+    for name in DAMAGES:
+        result = evaluate_pairs(
+            PairConfig(made[name], str(made["reference"]), folder / f"run-{name}", model=name, store=config.store)
+        )
+        found = [f"{s.name} {s.value:.4g}" for s in result.entries[0].scores if s.value is not None]
+        say(f"pairs       {name}: {', '.join(found)}")
+        for score in result.entries[0].scores:
+            for reason in score.reasons if score.value is None else ():
+                lost.setdefault(reason, []).append(score.name)
+    for reason, names in lost.items():
+        say(f"not scored  {', '.join(dict.fromkeys(names))}: {reason}")
 
 
 def _pull(name: str) -> None:

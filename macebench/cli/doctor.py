@@ -8,8 +8,12 @@ import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from macebench.cli.console import say, size
+from macebench.errors import UserError
 
 _OPTIONAL = {
     "ai_edge_litert": ("blazepose", 'pip install -e ".[pose]"'),
@@ -26,9 +30,11 @@ _BANNED = {
 _OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
-def doctor() -> None:
+def doctor(
+    vbench_python: Annotated[Path | None, typer.Option(help="Python that should have vbench.")] = None,
+) -> None:
     """Say what is there, what is missing, and the command that fixes it."""
-    for line in [*_machine(), *_packages(), *_isolated(), *_weights(), *_store()]:
+    for line in [*_machine(), *_packages(), *_isolated(), *_vbench(vbench_python), *_weights(), *_store()]:
         say(line)
 
 
@@ -61,6 +67,30 @@ def _packages() -> Iterator[str]:
 def _isolated() -> Iterator[str]:
     yield "[  ] mmpose runs in a Python of its own: macebench eval --mmpose-python PATH"
     yield "     make it: python -m venv mmpose-env, then install openmim, mmengine, mmcv with ops, mmdet, mmpose"
+
+
+def _vbench(python: Path | None) -> Iterator[str]:
+    """VBench's own package: what the interpreter has, or how to make one."""
+    from macebench.models.appearance import vbench_package
+    from macebench.models.appearance.vbench_worker import WEIGHTS, cache
+
+    problem = ""
+    if python is not None:
+        try:
+            found = vbench_package.describe(python)
+        except UserError as error:
+            problem = str(error)
+        else:
+            wanted = [name for names in WEIGHTS.values() for name in names]
+            yield f"[ok] vbench {found.version} with torch {found.torch} on {found.device}: {python}"
+            for name in wanted:
+                yield f"     [{'ok' if name in found.weights else '--'}] {cache() / name}"
+            return
+    yield "[--] vbench: " + problem if problem else "[  ] vbench runs in a Python of its own: --vbench-python PATH"
+    yield "     make it (numpy below 2, transformers 4.33.2 and setuptools below 81 must stay as they are here):"
+    for step in vbench_package.STEPS:
+        yield f"     {step}"
+    yield "     its weights lie in $VBENCH_CACHE_DIR (~/.cache/vbench): macebench doctor --vbench-python PATH lists them"
 
 
 def _weights() -> Iterator[str]:

@@ -56,6 +56,10 @@ def evaluate(
     pairs: Annotated[Path | None, typer.Option(help="CSV of generated and reference ids.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and stop.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
+    device: Annotated[str | None, typer.Option(help="Where networks run: cpu, cuda or auto.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32; on a GPU also float16 or bfloat16.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Frames at once: a number, or auto.")] = None,
+    vbench_python: Annotated[Path | None, typer.Option(help="Python that has vbench; see doctor.")] = None,
 ) -> int:
     """Score videos or 3-D motions of dance against a reference set and write a run folder.
 
@@ -65,51 +69,61 @@ def evaluate(
     """
     if engine not in ("local", "ray"):
         raise UserError(f"--engine is {engine!r}; allowed are local and ray.")
+    from macebench.models.appearance._settings import overridden
     from macebench.registry import load_plugin
 
     for path in plugin or ():
         load_plugin(path)
-    if _is_paired(track, protocol or []):
-        given = {
-            "--motions": motions, "--metric": metric, "--music": music, "--training": training,
-            "--calibrate": calibrate, "--plan": plan,
-        }  # fmt: skip
-        _refuse([name for name, value in given.items() if value])
-        paired = _pair_config(videos, reference, out, protocol, model, align, pairs)
-        extra = {"limit": limit, "workers": workers, "engine": engine, "store": store, "plugins": tuple(plugin or ())}
-        return _paired(dataclasses.replace(paired, **extra), report=not no_report)  # type: ignore[arg-type]
-    backend, settings = _pose(pose, pose_option or [], poses, mmpose_python)
-    from macebench.prepare import EvalConfig
+    with overridden(device, dtype, batch):
+        if _is_paired(track, protocol or []):
+            given = {
+                "--motions": motions, "--metric": metric, "--music": music, "--training": training,
+                "--calibrate": calibrate, "--plan": plan,
+                "--vbench-python": vbench_python,
+            }  # fmt: skip
+            _refuse([name for name, value in given.items() if value])
+            paired = _pair_config(videos, reference, out, protocol, model, align, pairs)
+            extra = {
+                "limit": limit,
+                "workers": workers,
+                "engine": engine,
+                "store": store,
+                "plugins": tuple(plugin or ()),
+            }
+            return _paired(dataclasses.replace(paired, **extra), report=not no_report)  # type: ignore[arg-type]
+        backend, settings = _pose(pose, pose_option or [], poses, mmpose_python)
+        from macebench.prepare import EvalConfig
 
-    only = None
-    protocols = tuple(protocol or (DEFAULT_PROTOCOL["video" if motions is None else "motion"],))
-    if videos is None and motions is None and model is not None and not plan:
-        made = _generate(model, reference, protocols, out, music, limit, seed)
-        videos, motions, only = made.videos, made.motions, made.only
-    config = EvalConfig(
-        reference=reference,
-        out=out,
-        videos=videos,
-        motions=motions,
-        motion_fps=motion_fps,
-        training=training,
-        model=model or "external",
-        protocols=protocols,
-        metrics=tuple(metric or ()),
-        calibrate=() if not calibrate else ALL_CALIBRATIONS if motions is None else MOTION_CALIBRATIONS,
-        pose=backend,
-        pose_settings=settings,
-        music=music,
-        limit=limit,
-        workers=workers,
-        engine=engine,  # type: ignore[arg-type]
-        store=store,
-        plugins=tuple(plugin or ()),
-        only=only,
-    )
-    if plan:
-        return _show_plan(config)
-    return run_and_show(config, report=not no_report)
+        only = None
+        protocols = tuple(protocol or (DEFAULT_PROTOCOL["video" if motions is None else "motion"],))
+        if videos is None and motions is None and model is not None and not plan:
+            made = _generate(model, reference, protocols, out, music, limit, seed)
+            videos, motions, only = made.videos, made.motions, made.only
+        config = EvalConfig(
+            reference=reference,
+            out=out,
+            videos=videos,
+            motions=motions,
+            motion_fps=motion_fps,
+            training=training,
+            model=model or "external",
+            protocols=protocols,
+            metrics=tuple(metric or ()),
+            calibrate=() if not calibrate else ALL_CALIBRATIONS if motions is None else MOTION_CALIBRATIONS,
+            pose=backend,
+            pose_settings=settings,
+            music=music,
+            limit=limit,
+            workers=workers,
+            engine=engine,  # type: ignore[arg-type]
+            store=store,
+            plugins=tuple(plugin or ()),
+            only=only,
+            vbench_python=vbench_python,
+        )
+        if plan:
+            return _show_plan(config)
+        return run_and_show(config, report=not no_report)
 
 
 def _is_paired(track: str | None, protocols: list[str]) -> bool:

@@ -3,42 +3,134 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from macebench.cli.console import progress_bar, say
+from macebench.cli.console import duration, progress_bar, say
 from macebench.errors import EXIT_OK, EXIT_UNSCORED, UserError
+
+if TYPE_CHECKING:
+    from macebench.generate import Generated, Planned
+
+DEFAULT_FORMATS = {"motion": "npz,mp4", "video": "mp4"}
 
 
 def generate(
     model: Annotated[str, typer.Option(help="Registered model.")],
     dataset: Annotated[str | None, typer.Option(help="Dance to the sound of these clips: DIR or DIR:SPLIT.")] = None,
-    music: Annotated[Path | None, typer.Option(help="Dance to the sound files of this folder.")] = None,
+    music: Annotated[Path | None, typer.Option(help="Dance to a sound file, or to those of a folder.")] = None,
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("generated"),
-    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
-    limit: Annotated[int | None, typer.Option(help="Only the first N pieces.")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="Of npz, bvh, aist, mp4; several with commas: a folder each."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the run.", min=0)] = 0,
+    seeds: Annotated[int, typer.Option(help="Dances for each piece.", min=1)] = 1,
+    limit: Annotated[int | None, typer.Option(help="Only the first N pieces.", min=1)] = None,
+    workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 1,
+    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint of the model.")] = None,
+    genre: Annotated[str | None, typer.Option(help="Genre that the checkpoint knows.")] = None,
+    beta: Annotated[float | None, typer.Option(help="0 faithful to 1 diverse.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Guidance of a CFG model.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    eta: Annotated[float | None, typer.Option(help="Noise of DDIM, 0 to 1.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddim or ddpm.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Only the first N seconds of each piece.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Refuse longer pieces; 600 by default.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and stop.")] = False,
     plugin: Annotated[list[Path] | None, typer.Option(help="Python file that registers more.")] = None,
 ) -> int:
-    """Run one model over music and write one video for each piece."""
-    from macebench.clips import REFERENCE_SPLIT, SOUND_SUFFIXES, load_set
+    """Run one model over music and write a dance for each piece; what is there already is kept.
+
+    Options from --checkpoint to --device belong to the model; one that it does not take is an error.
+
+    Example: macebench generate --model motion-expert --music song.wav --out dances
+
+    Example: macebench generate --model motion-expert --music songs/ --format npz --beta 0.5 --seeds 4 --workers 2
+    """
     from macebench.generate import generate as run_model
-    from macebench.generate import music_of
+    from macebench.generate import plan_generation
     from macebench.registry import load_plugin
 
     for path in plugin or ():
         load_plugin(path)
+    given = {
+        "checkpoint": checkpoint, "genre": genre, "beta": beta, "scale": scale, "steps": steps, "eta": eta,
+        "sampler": sampler, "seconds": seconds, "max_seconds": max_seconds, "device": device,
+    }  # fmt: skip
+    options = {name: value for name, value in given.items() if value is not None}
+    pieces = _with_seeds(_pieces(model, dataset, music, out, limit), seeds)
+    formats = _formats(model, form)
+    if plan:
+        return _show_plan(plan_generation(model, pieces, out, seed=seed, formats=formats, options=options), out)
+    with progress_bar() as progress:
+        made = run_model(
+            model, pieces, out, seed=seed, formats=formats, options=options, workers=workers,
+            plugins=tuple(plugin or ()), progress=progress,
+        )  # fmt: skip
+    return _show(made, formats, out)
+
+
+def _pieces(model: str, dataset: str | None, music: Path | None, out: Path, limit: int | None) -> dict[str, Path]:
+    """Id -> sound file."""
+    from macebench.clips import REFERENCE_SPLIT, load_set
+    from macebench.generate import is_generator, music_of
+
     if (dataset is None) == (music is None):
         raise UserError("give either --dataset or --music.")
-    if music is not None:
-        pieces = {p.stem: p for p in sorted(music.glob("*")) if p.suffix.lower() in SOUND_SUFFIXES}
-        pieces = dict(list(pieces.items())[:limit])
-    else:
+    if not is_generator(model):
+        raise UserError(f"model {model!r} generates nothing.", hint="`macebench ls models` lists the models.")
+    if music is None:
         clips = load_set(str(dataset), default_split=REFERENCE_SPLIT, limit=limit).clips
-        pieces = music_of(clips, out / "music")
-    with progress_bar() as progress:
-        made = run_model(model, pieces, out, seed=seed, progress=progress)
-    say(f"{len(made.videos)} videos in {out}")
+        return music_of(clips, out / "music")
+    return dict(list(_sounds(music).items())[:limit])
+
+
+def _sounds(music: Path) -> dict[str, Path]:
+    """Stem -> file; of two files with one stem the second keeps its suffix in the id."""
+    from macebench.clips import SOUND_SUFFIXES
+
+    if music.is_file():
+        return {music.stem: music}
+    if not music.is_dir():
+        raise UserError(f"--music {music} does not exist.", hint="Give a sound file, or a folder of some.")
+    found: dict[str, Path] = {}
+    for path in sorted(music.iterdir()):
+        if path.is_file() and path.suffix.lower() in SOUND_SUFFIXES:
+            found[path.name if path.stem in found else path.stem] = path
+    return found
+
+
+def _with_seeds(pieces: dict[str, Path], count: int) -> dict[str, Path]:
+    """Each piece `count` times, under numbered ids: the seed follows from the id."""
+    if count == 1:
+        return pieces
+    digits = max(2, len(str(count - 1)))
+    return {f"{name}-{number:0{digits}d}": path for name, path in pieces.items() for number in range(count)}
+
+
+def _formats(model: str, form: str | None) -> tuple[str, ...]:
+    from macebench.prepare import model_card
+
+    chosen = form or DEFAULT_FORMATS[model_card(model).kind]
+    return tuple(dict.fromkeys(part.strip() for part in chosen.split(",") if part.strip()))
+
+
+def _show_plan(planned: Planned, out: Path) -> int:
+    say(f"pieces            {planned.pieces}, of which {planned.done} are in {out}")
+    say(f"music to dance to {duration(planned.music_s)}")
+    say(f"estimated time    {duration(planned.seconds)}, plus music features and pictures")
+    for clip_id, reason in planned.unreadable.items():
+        say(f"  cannot be read: {clip_id}: {reason}")
+    return EXIT_OK
+
+
+def _show(made: Generated, formats: tuple[str, ...], out: Path) -> int:
+    say(f"{len(made.videos)} dances as {', '.join(formats)} in {out}")
+    if made.frames:
+        say(f"sampled {made.frames} frames in {made.seconds:.1f} s: {made.frames / made.seconds:.0f} frames a second")
     for clip_id, reason in made.failed.items():
         say(f"  failed: {clip_id}: {reason}")
     return EXIT_UNSCORED if made.failed else EXIT_OK

@@ -10,7 +10,7 @@ from macebench.cli.console import say
 from macebench.cli.plugins import Plugins, load_all
 from macebench.registry import Group, names, origin, unknown
 
-GROUPS = ("models", "metrics", "features", "protocols", "stages", "datasets", "poses", "statistics")
+GROUPS = ("models", "metrics", "features", "protocols", "stages", "datasets", "dances", "poses", "statistics")
 
 
 def ls(group: Annotated[str, typer.Argument(help=", ".join(GROUPS))] = "models", plugin: Plugins = None) -> None:

@@ -7,6 +7,7 @@ and identify files.
 
 from macebench.media.decoder import Decoder
 from macebench.media.files import file_sha256, find_media
+from macebench.media.framefolder import FrameFolder, find_frame_folders, frame_folder
 from macebench.media.timeline import resample_track
 from macebench.media.values import FrameBatch, FrameCounts, Limits, Sound, VideoInfo
 from macebench.media.writing import write_video, write_wav
@@ -15,11 +16,14 @@ __all__ = [
     "Decoder",
     "FrameBatch",
     "FrameCounts",
+    "FrameFolder",
     "Limits",
     "Sound",
     "VideoInfo",
     "file_sha256",
+    "find_frame_folders",
     "find_media",
+    "frame_folder",
     "resample_track",
     "write_video",
     "write_wav",

@@ -76,12 +76,14 @@ class _Answers:
     def ready(self) -> None:
         import av.logging
 
-        from macebench.media import pictures, soundtrack
+        from macebench.media import framefolder, pictures, soundtrack
 
         av.logging.set_level(None)
         self._handlers = {
             "probe": lambda ring, path, limits: {"info": pictures.probe(path, limits)},
             "frames": lambda ring, path, limits, **how: pictures.stream_frames(path, limits, ring, **how),
+            "probe_folder": lambda ring, path, limits, fps: {"info": framefolder.probe_folder(path, fps, limits)},
+            "folder": lambda ring, path, limits, fps, **how: framefolder.stream_folder(path, fps, limits, ring, **how),
             "audio": lambda ring, path, limits, **how: soundtrack.stream_sound(path, limits, ring, **how),
         }
         self._send("ready")

@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 
 from macebench.errors import MediaError
+from macebench.media.framefolder import SIDECAR, frame_folder
 from macebench.media.process import ChildGone, ChildProcess, copy_out, reason_of
 from macebench.media.values import FrameBatch, FrameCounts, Limits, Sound, VideoInfo
 from macebench.media.wire import MAX_SLOT_BYTES, N_SLOTS, OUT_OF_MEMORY, SOUND_SLOT_BYTES, Message
@@ -45,6 +46,8 @@ _STOP_S = 5.0
 
 class Decoder:
     """Reads clips through a decoder process that is started at the first call. Not for use by two threads.
+
+    A folder of PNG pictures with a frame rate (`macebench.media.framefolder`) is read like a video without sound.
 
     Args:
         limits: What one clip may cost.
@@ -99,8 +102,10 @@ class Decoder:
         Raises:
             MediaError: see the module.
         """
-        call = self._begin("probe", path)
-        return VideoInfo(**call.receive()["info"])
+        fps = _folder_rate(path)
+        call = self._begin("probe", path) if fps is None else self._begin("probe_folder", path, fps=fps)
+        info = call.receive()["info"]
+        return VideoInfo(**info | {"notes": tuple(info["notes"])})
 
     def frames(
         self,
@@ -142,7 +147,8 @@ class Decoder:
 
     def _frames(self, path: str | Path, **how: Any) -> Iterator[FrameBatch]:
         self._counts = None
-        call = self._begin("frames", path, **how)
+        fps = _folder_rate(path)
+        call = self._begin("frames", path, **how) if fps is None else self._begin("folder", path, fps=fps, **how)
         try:
             message = call.receive()
             shape = (0, 0)
@@ -231,7 +237,7 @@ class Decoder:
             raise MediaError("no sound")
 
     def _begin(self, kind: str, path: str | Path, **how: Any) -> _Call:
-        name = _checked(path)
+        name = os.path.abspath(path) if kind in _OF_FOLDERS else _checked(path)
         if self._call is not None:
             self._call.leave()
         child = self._running()
@@ -259,6 +265,7 @@ class Decoder:
         self._child, self._guard = None, None
 
 
+_OF_FOLDERS = ("probe_folder", "folder")
 _COUNTS = tuple(field.name for field in dataclasses.fields(FrameCounts))
 
 
@@ -353,8 +360,20 @@ class _Call:
             self._done = True
 
 
+def _folder_rate(path: str | Path) -> float | None:
+    """Pictures a second of a folder of pictures; None for what is no folder. Raises `MediaError`."""
+    if not os.path.isdir(path):
+        return None
+    found = frame_folder(path)
+    if found is None:
+        raise MediaError("not a media file", f"a folder without {SIDECAR}")
+    return found.fps
+
+
 def _checked(path: str | Path) -> str:
     """The absolute name of a regular file with something in it. Raises `MediaError`."""
+    if os.path.isdir(path):
+        raise MediaError("no sound", "a folder of pictures") if frame_folder(path) else MediaError("not a media file")
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:

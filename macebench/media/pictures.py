@@ -13,6 +13,10 @@ max_side / longer side, rounded. Steps 1 and 2 and the scaling are then one step
 averages the pixels that a new one covers, and with full colour resolution. Without it, and for smaller pictures,
 nothing changes.
 
+Pictures of more than 8 bits are brought to 8. HDR (PQ, HLG) is *not* tone mapped and BT.2020 colours are not brought to
+those of a screen: the numbers of the file are taken as they are, so such a picture looks pale. Transparency is ignored:
+the stored colours count. `probe` says so of the first picture.
+
 A picture whose size differs from that of the first one is scaled to it. Timestamps are the presentation
 timestamps minus that of the first picture; a picture that is not later than the one before is dropped and
 counted. With `max_fps`, a picture is kept when it is at least 0.9 / max_fps later than the last kept one.
@@ -56,6 +60,10 @@ _AREA_FULL_COLOUR = 0x20 | 0x2000
 _EVEN_S = 0.0025
 _STEPS_BACK_S = (0.0, 2.0, 15.0, 90.0)
 _SAME_S = 1e-6
+_HDR, _BT2020 = {16: "PQ", 18: "HLG"}, 9
+HDR_NOTE = "HDR ({}) read without tone mapping"
+GAMUT_NOTE = "BT.2020 colours read as they are"
+ALPHA_NOTE = "transparency ignored"
 
 
 class Geometry:
@@ -188,41 +196,68 @@ def stream_frames(
     Raises:
         MediaError: see `macebench.media.decoder`.
     """
+    with open_file(path) as container:
+        video = Video(container, limits)
+        out = _Batches(ring, batch, max_side, video.stream.sample_aspect_ratio, limits)
+        pictures = video.timed() if start_s is None or start_s <= 0 else _from(video, start_s, out)
+        counts, whole = _deliver(pictures, out, max_fps, start_s, end_s)
+        if whole:
+            video.track.finish(path, "no frames")
+    return counts
+
+
+def deliver(
+    pictures: Iterator[tuple[float, Any]],
+    limits: Limits,
+    ring: Ring,
+    batch: int,
+    max_fps: float | None,
+    max_side: int | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> dict[str, int]:
+    """As `stream_frames`, of decoded frames with their seconds instead of a file."""
+    return _deliver(pictures, _Batches(ring, batch, max_side, None, limits), max_fps, start_s, end_s)[0]
+
+
+def _deliver(
+    pictures: Iterator[tuple[float, Any]],
+    out: _Batches,
+    max_fps: float | None,
+    start_s: float | None,
+    end_s: float | None,
+) -> tuple[dict[str, int], bool]:
+    """Counts, and whether the pictures were followed to their end."""
     counts = {"decoded": 0, "delivered": 0, "out_of_order": 0, "thinned": 0}
     distance = 0.0 if max_fps is None else 0.9 / max_fps
     low, high = -math.inf if start_s is None else start_s - _SAME_S, math.inf if end_s is None else end_s - _SAME_S
-    with open_file(path) as container:
-        video = Video(container, limits)
-        out = _Batches(ring, batch, max_side)
-        last, kept = -math.inf, -math.inf
-        pictures = video.timed() if start_s is None or start_s <= 0 else _from(video, start_s, out)
-        try:
-            for seconds, frame in pictures:
-                counts["decoded"] += 1
-                if seconds <= last:
-                    counts["out_of_order"] += 1
-                    continue
-                last = seconds
-                if seconds >= high:
-                    return counts
-                if seconds < low:
-                    continue
-                if seconds - kept < distance:
-                    counts["thinned"] += 1
-                    continue
-                kept = seconds
-                out.add(seconds, frame, video)
-                counts["delivered"] += 1
-        finally:
-            out.flush()
-        video.track.finish(path, "no frames")
-    return counts
+    last, kept = -math.inf, -math.inf
+    try:
+        for seconds, frame in pictures:
+            counts["decoded"] += 1
+            if seconds <= last:
+                counts["out_of_order"] += 1
+                continue
+            last = seconds
+            if seconds >= high:
+                return counts, False
+            if seconds < low:
+                continue
+            if seconds - kept < distance:
+                counts["thinned"] += 1
+                continue
+            kept = seconds
+            out.add(seconds, frame)
+            counts["delivered"] += 1
+    finally:
+        out.flush()
+    return counts, True
 
 
 def _from(video: Video, start_s: float, out: _Batches) -> Iterator[tuple[float, Any]]:
     """Pictures from about `start_s` on; what they look like is decided by the first one of the file."""
     for frame in video.track.frames():
-        out.start(Geometry(frame, video.stream.sample_aspect_ratio, video.limits, out.max_side))
+        out.start(frame)
         base = frame.time_base or video.stream.time_base
         return video.timed_from(start_s, float(ticks_of(frame, video.stream, None) * base))
     return iter(())
@@ -231,16 +266,17 @@ def _from(video: Video, start_s: float, out: _Batches) -> Iterator[tuple[float, 
 class _Batches:
     """Fills slots of the ring with pictures."""
 
-    def __init__(self, ring: Ring, batch: int, max_side: int | None) -> None:
+    def __init__(self, ring: Ring, batch: int, max_side: int | None, aspect: Any, limits: Limits) -> None:
         self._ring, self._batch, self.max_side = ring, batch, max_side
+        self._aspect, self._limits = aspect, limits
         self._geometry: Geometry | None = None
         self._slot: int | None = None
         self._times: list[float] = []
         self._pictures = np.empty(0, np.uint8)
 
-    def add(self, seconds: float, frame: Any, video: Video) -> None:
+    def add(self, seconds: float, frame: Any) -> None:
         if self._geometry is None:
-            self.start(Geometry(frame, video.stream.sample_aspect_ratio, video.limits, self.max_side))
+            self.start(frame)
         if self._slot is None:
             self._slot = self._ring.acquire()
             self._pictures = self._ring.view(self._slot).reshape(self._shape)
@@ -250,9 +286,9 @@ class _Batches:
         if len(self._times) == self._batch:
             self.flush()
 
-    def start(self, geometry: Geometry) -> None:
-        """Make room for pictures of this geometry."""
-        self._geometry = geometry
+    def start(self, frame: Any) -> None:
+        """Make room for pictures that look like the first one of the clip."""
+        self._geometry = geometry = Geometry(frame, self._aspect, self._limits, self.max_side)
         picture = geometry.width * geometry.height * 3
         self._batch = max(1, min(self._batch, MAX_SLOT_BYTES // picture))
         self._shape = (self._batch, geometry.height, geometry.width, 3)
@@ -273,7 +309,7 @@ def probe(path: str, limits: Limits) -> dict[str, Any]:
     with open_file(path) as container:
         video = Video(container, limits)
         stream, track = video.stream, video.track
-        geometry, stamps = _look(video)
+        geometry, notes, stamps = _look(video)
         if geometry is None:
             track.finish(path, "no frames")
             raise MediaError("no frames")
@@ -295,22 +331,34 @@ def probe(path: str, limits: Limits) -> dict[str, Any]:
             "codec": stream.codec_context.name,
             "n_frames": stream.frames or None,
             "steady_fps": steady_rate(np.array(looked_at) * float(stream.time_base)),
+            "notes": notes,
         }
 
 
-def _look(video: Video) -> tuple[Geometry | None, list[int]]:
-    """Geometry of the first good picture, and timestamps of the first packets."""
-    geometry, stamps, aspect = None, [], video.stream.sample_aspect_ratio
+def _look(video: Video) -> tuple[Geometry | None, tuple[str, ...], list[int]]:
+    """Geometry of the first good picture, what a reader should know of it, and timestamps of the first packets."""
+    first, stamps = None, []
     for packet in itertools.islice(video.track.packets(), _LOOKED_AT):
         if packet.pts is not None:
             stamps.append(int(packet.pts))
-        if geometry is None:
-            for frame in itertools.islice(video.track.decode(packet), 1):
-                geometry = Geometry(frame, aspect, video.limits)
-    if geometry is None:
-        for frame in itertools.islice(video.track.decode(None), 1):
-            geometry = Geometry(frame, aspect, video.limits)
-    return geometry, stamps
+        if first is None:
+            first = next(video.track.decode(packet), None)
+    first = next(video.track.decode(None), None) if first is None else first
+    if first is None:
+        return None, (), stamps
+    return Geometry(first, video.stream.sample_aspect_ratio, video.limits), notes_of(first), stamps
+
+
+def notes_of(frame: Any) -> tuple[str, ...]:
+    """What is not shown as it was meant: see `HDR_NOTE`, `GAMUT_NOTE` and `ALPHA_NOTE`."""
+    transfer, primaries = int(frame.color_trc or 0), int(frame.color_primaries or 0)
+    if transfer in _HDR:
+        notes = [HDR_NOTE.format(_HDR[transfer])]
+    else:
+        notes = [GAMUT_NOTE] if primaries == _BT2020 else []
+    if any(component.is_alpha for component in frame.format.components):
+        notes.append(ALPHA_NOTE)
+    return tuple(notes)
 
 
 def _is_variable(stamps: list[int], base: Any) -> bool | None:

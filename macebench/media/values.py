@@ -48,11 +48,12 @@ class VideoInfo:
         rotation_deg: Turn that is applied to stored pictures, counter-clockwise: 0, 90, 180 or 270.
         variable_rate: True when the distances of consecutive pictures differ by more than 2.5 ms and one tick
             (looked at in the first 512 pictures); None under three pictures.
-        container: ``mp4``, ``mov``, ``webm``, ``mkv`` or ``ogg``.
+        container: ``mp4``, ``mov``, ``webm``, ``mkv`` or ``ogg``; ``png`` for a folder of pictures.
         codec: Name of the video codec, such as ``h264``.
         n_frames: Pictures that the container declares, or None.
         steady_fps: The constant rate to which the pictures are best brought (`macebench.media.rates.steady_rate`, of
             those looked at for `variable_rate`); None where that is not known.
+        notes: What a reader should know of its pictures, such as ``HDR (PQ) read without tone mapping``.
     """
 
     width: int
@@ -66,6 +67,7 @@ class VideoInfo:
     codec: str
     n_frames: int | None
     steady_fps: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,10 @@ Our ``.npz`` holds ``joints`` (T, 24, 3) in metres or ``rotations`` (T, 24, 3), 
 ``root`` (T, 3) in metres (needed when there are no joints); ``fps``; and optionally ``up``, "y" or "z". Nothing in it
 is pickled. Without ``joints`` they follow from forward kinematics over the bone offsets in `macebench.skeleton`.
 
+An ``.npz`` with AIST++'s names is read, too: ``smpl_poses`` (T, 72), ``smpl_trans`` (T, 3), ``fps``, and optionally
+``smpl_scaling`` (1), by which the translation is divided, and ``up``. `write_aist` writes it, y up as AIST++ is, with
+the scaling 1. Unlike AIST++'s own files it is no pickle and states its frame rate.
+
 6-D rotations are the first two rows of the matrix. The published translation is taken as the position of the root
 joint, as EDGE does it; SMPL bodies add a constant (the root's place in the rest pose), which moves the whole clip and
 nothing else. Of 52 joints the first 22 are the body; the finger joints are dropped and both hands get no turn of their
@@ -34,7 +38,7 @@ from pathlib import Path
 
 import numpy as np
 
-from macebench.errors import MediaError
+from macebench.errors import MediaError, UserError
 from macebench.motion.arrays import MOTION_REASONS, check_file, read_npy, read_npz
 from macebench.motion.rotations import matrix_to_axis_angle, rotation_6d_to_matrix, turn_up_z_to_y
 from macebench.skeleton import SMPL_OFFSETS_M, axis_angle_to_matrix, forward_kinematics
@@ -44,7 +48,8 @@ from macebench.types import N_JOINTS, Array, FloatArray, Motion
 __all__ = [
     "MAX_FPS", "MAX_FRAMES", "MAX_SECONDS", "MOTION_REASONS", "MOTION_SUFFIXES", "add_hands", "check_motion",
     "check_values",
-    "motion_from_joints", "motion_from_rotations", "orientation_note", "read_motion", "size_note", "write_motion",
+    "motion_from_joints", "motion_from_rotations", "orientation_note", "read_motion", "size_note", "write_aist",
+    "write_motion",
 ]  # fmt: skip
 
 MOTION_SUFFIXES: tuple[str, ...] = (".npz", ".npy", ".bvh")
@@ -55,7 +60,8 @@ MAX_FPS = 1000.0
 MAX_VALUE = 1e5
 _UP_COSINE = 0.7
 _LEG_M = (0.3, 1.5)
-_NPZ_NAMES = ("joints", "rotations", "root", "fps", "up")
+_AIST_NAMES = {"smpl_poses": (72,), "smpl_trans": (3,)}
+_NPZ_NAMES = ("joints", "rotations", "root", "fps", "up", *_AIST_NAMES, "smpl_scaling")
 _NO_RATE = "the file does not say it; give it with --motion-fps (macebench convert: --fps)"
 _PICKLE = "convert it once: macebench convert --trust-pickle FILE --out FOLDER"
 
@@ -115,17 +121,40 @@ def read_motion(path: str | Path, *, fps: float | None = None) -> Motion:
 
 
 def write_motion(path: str | Path, motion: Motion) -> None:
-    """Write our ``.npz`` (see the module); equal motions give equal bytes.
+    """Write our ``.npz`` (see the module) or a ``.bvh`` (`macebench.motion.bvh_write`); equal motions give equal bytes.
 
     Raises:
-        UserError: the folder cannot be written or the disk is full.
-        ValueError: the suffix is not ``.npz``.
+        UserError: the folder cannot be written or the disk is full; or the motion cannot be written as BVH.
+        ValueError: another suffix.
     """
+    if Path(path).suffix == ".bvh":
+        from macebench.motion.bvh_write import write_bvh
+
+        write_bvh(path, motion)
+        return
     if Path(path).suffix != ".npz":
-        raise ValueError(f"{path}: a motion is written as .npz")
+        raise ValueError(f"{path}: a motion is written as .npz or .bvh")
     values = {"joints": motion.joints, "root": motion.root, "rotations": motion.rotations}
     arrays = {name: value for name, value in values.items() if value is not None}
     write_npz(Path(path), {**arrays, "fps": np.array(motion.fps, dtype=np.float64)})
+
+
+def write_aist(path: str | Path, motion: Motion) -> None:
+    """Write an ``.npz`` with the names of AIST++ (see the module); equal motions give equal bytes.
+
+    The joints are not written: they follow from the rotations over SMPL's bones. ``smpl_trans`` is the position of
+    joint 0 in metres, y up.
+
+    Raises:
+        UserError: the motion has no rotations, or the file cannot be written.
+    """
+    if motion.rotations is None:
+        raise UserError(f"{path}: a motion with joint positions alone has no poses to write.", hint="Write our .npz.")
+    arrays = {
+        "smpl_poses": motion.rotations.reshape(len(motion), -1), "smpl_trans": motion.joints[:, 0],
+        "smpl_scaling": np.ones(1), "fps": np.array(motion.fps, dtype=np.float64),
+    }  # fmt: skip
+    write_npz(Path(path), arrays)
 
 
 def motion_from_rotations(
@@ -267,18 +296,20 @@ def _read_columns(values: FloatArray, fps: float | None) -> Motion:
 
 
 def _check_member(name: str, shape: tuple[int, ...]) -> None:
-    if name in ("fps", "up"):
+    if name in ("fps", "up", "smpl_scaling"):
         good = shape in ((), (1,))
+    elif name in _AIST_NAMES:
+        good = len(shape) >= 2 and shape[1:] == _AIST_NAMES[name]
     else:
         good = len(shape) >= 2 and shape[1:] == ((3,) if name == "root" else (N_JOINTS, 3))
     if not good:
         raise MediaError("wrong shape", f"{name} {shape}")
-    if name not in ("fps", "up"):
+    if name not in ("fps", "up", "smpl_scaling"):
         _check_length(shape[0])
 
 
 def _read_ours(path: Path) -> Motion:
-    found = read_npz(path, _NPZ_NAMES, _check_member)
+    found = _own_names(read_npz(path, _NPZ_NAMES, _check_member))
     joints, rotations, root = (found.get(name) for name in ("joints", "rotations", "root"))
     if joints is None and rotations is None:
         raise MediaError("not a motion file", "the archive holds neither joints nor rotations")
@@ -294,6 +325,17 @@ def _read_ours(path: Path) -> Motion:
     fps = float(found["fps"].reshape(-1)[0])
     _check_fps(fps)
     return _assemble(joints, rotations, root, fps, _up_of(found.get("up")))
+
+
+def _own_names(found: dict[str, Array]) -> dict[str, Array]:
+    """The arrays of a file with AIST++'s names under ours."""
+    poses, translation = found.get("smpl_poses"), found.get("smpl_trans")
+    if poses is None or translation is None or "joints" in found or "rotations" in found:
+        return found
+    scaling = float(found["smpl_scaling"].reshape(-1)[0]) if "smpl_scaling" in found else 1.0
+    if not 1e-6 < scaling < 1e6:
+        raise MediaError("values out of range", f"smpl_scaling {scaling:.3g}, expected a number above 0")
+    return {**found, "rotations": poses.reshape(len(poses), N_JOINTS, 3), "root": translation / scaling}
 
 
 def _up_of(value: Array | None) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from macebench.deviations import Deviations, deviations_of
 from macebench.report.activity import RULE, entry_barely_moves
 from macebench.report.groups import error_column, ordered, without_errors
 from macebench.report.numbers import ARROWS, NO_VALUE, incomplete, short
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 TRUTH = "reference set"
+DEVIATION = "deviation"
 _LEAST_NAME = 12
 _GAP = 3
 _LEGEND = "Δ distance to the reference set's own value: smaller is better"
@@ -37,6 +39,7 @@ class Line:
         incomplete: Clips that lack at least one value; None when nobody counted.
         cells: Text of each score; a score that the row lacks has no key.
         style: Style of rich.
+        legend: What the line means, below the table.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Line:
     incomplete: int | None
     cells: Mapping[str, str]
     style: str = ""
+    legend: str = ""
 
 
 def summary_tables(result: RunResult, width: int = WIDTH) -> list[Table]:
@@ -65,6 +69,8 @@ def summary_tables(result: RunResult, width: int = WIDTH) -> list[Table]:
             item.name: item.reference for entry in entries for item in entry.scores if item.reference is not None
         }  # fmt: skip
         lines += [truth_line(aims)] if aims else []
+        known = deviations_of(f"{protocol.get('name')}/{protocol.get('version')}")
+        lines += [deviation_line(known)] if known is not None else []
         tables += score_tables(title_of(protocol, digest), lines, heads, width)
     return tables
 
@@ -77,6 +83,12 @@ def heading(marks: Mapping[str, str]) -> dict[str, str]:
 def truth_line(aims: Mapping[str, float]) -> Line:
     """The line of the reference set's own values."""
     return Line(TRUTH, None, None, {name: short(value) for name, value in aims.items()}, "italic")
+
+
+def deviation_line(known: Deviations) -> Line:
+    """How far an approximating protocol was found from the exact one: median, and below it the largest."""
+    cells = {name: f"{short(item.median)}\n≤{short(item.max)}" for name, item in known.dimensions.items()}
+    return Line(DEVIATION, None, None, cells, "italic", known.legend)
 
 
 def cell_text(value: float, n: int | None = None, *, reference: float | None = None, error: float | None = None) -> str:
@@ -104,6 +116,9 @@ def title_of(protocol: dict[str, object], digest: str) -> str:
         parts.append(f"reference {reference.get('name')} (n {reference.get('n')})")
     if isinstance(backend, dict):
         parts.append(f"pose {backend.get('name')} {backend.get('model')}")
+    package = protocol.get("vbench_package")
+    if isinstance(package, dict):
+        parts.append(f"by vbench {package.get('version')}")
     return "  ".join(parts)
 
 
@@ -166,6 +181,7 @@ def _count(n: int | None) -> str:
 def _caption(lines: Sequence[Line]) -> str:
     texts = [_LEGEND] if any("Δ" in cell for line in lines for cell in line.cells.values()) else []
     texts += [f"{_STILL}: {RULE}"] if any(f"({_STILL})" in line.name for line in lines) else []
+    texts += [line.legend for line in lines if line.legend]
     return "\n".join(texts)
 
 

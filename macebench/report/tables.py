@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from macebench.deviations import deviations_of
 from macebench.report.activity import is_flattered
 from macebench.report.groups import error_column, grouped, without_errors
 from macebench.report.markup import Html, breakable, el, join
@@ -61,8 +62,18 @@ class _Column:
         arrow = el("span", ARROWS[view.better], class_="arrow", title=DIRECTIONS[view.better])
         unit = el("span", view.unit, class_="unit") if view.unit != "1" else None
         truth = el("span", f"ref {short(aim)}", class_="unit") if math.isfinite(aim) else None
-        return el("th", breakable(view.name), " ", arrow, unit, truth, scope="col", title=view.summary or None,
+        away = self._deviation()
+        return el("th", breakable(view.name), " ", arrow, unit, truth, away, scope="col", title=view.summary or None,
                   class_="first" if self.first else None)  # fmt: skip
+
+    def _deviation(self) -> Html | None:
+        """How far this column of an approximating protocol was found from the exact one."""
+        known = deviations_of(self.section.protocol.id)
+        found = known.dimensions.get(self.view.name) if known is not None else None
+        if known is None or found is None:
+            return None
+        text = f"off by {short(found.median)}, ≤ {short(found.max)}"
+        return el("span", text, class_="unit", title=known.legend)
 
     def cell(self, row: RowView, first: RowView | None) -> Html:
         name, record = self.view.name, row.scores.get(self.view.name)

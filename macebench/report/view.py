@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from macebench import registry
 from macebench.aggregate import metrics_of
+from macebench.deviations import deviations_of
 from macebench.errors import UserError
 from macebench.media import file_sha256
 from macebench.protocol import Protocol
@@ -116,6 +117,10 @@ def changes_since(run: Path) -> list[str]:
 
 def _cautions(result: RunResult) -> list[str]:
     lines = []
+    for stored in result.protocols.values():
+        known = deviations_of(f"{stored.get('name')}/{stored.get('version')}")
+        if known is not None:
+            lines.append(f"{stored['name']}/{stored['version']} is an approximation; in the heads: {known.legend}.")
     for digest, count in result.reference_unscored.items():
         if count and digest in result.protocols:
             protocol = parse(result.protocols[digest], digest)

@@ -25,6 +25,7 @@ GEOMETRIC = ("fid_g", "kid_g", "fid_infinity_g")
 SPREAD = ("div_k", "div_g")
 ALIGNMENT = ("bas", "bas_corrected", "bas_z", "beat_precision", "beat_recall", "beat_f")
 SKATING = ("fsr", "fsr_left", "fsr_right", "foot_slide", "pfc")
+VIDEO_FEET = ("video_foot_slide",)
 HEIGHT = ("foot_penetration", "foot_float")
 ACTIVITY = ("frozen_share", "motion_energy")
 _PLACE = ("mirror", "translation")
@@ -55,6 +56,8 @@ _RULES = (
     _Rule(SKATING, ("foot-skate", "jitter"), "worse"),
     _Rule(SKATING, ("translation",), "unchanged"),
     _Rule(("fsr", "foot_slide", "pfc"), ("mirror",), "unchanged"),
+    _Rule(VIDEO_FEET, ("foot-skate", "jitter"), "worse"),
+    _Rule(VIDEO_FEET, (*_PLACE, "scale"), "unchanged"),
     _Rule(HEIGHT, ("jitter",), "worse"),
     _Rule(HEIGHT, (*_PLACE, "foot-skate"), "unchanged"),
     _Rule(ACTIVITY, ("freeze",), "worse"),

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from macebench.models.appearance._amt_layers import sample
+from macebench.models.appearance._transformer import Linear, linear
 
 KEEP_BYTES = 2**29
 RADIUS = 3
@@ -78,8 +79,12 @@ def _reach(y: Tensor, height: int) -> tuple[int, int]:
 
 
 def _volume(queries: Tensor, targets: Tensor) -> Tensor:
-    """(B * queries, 1, h', w') dot products."""
-    return (queries @ targets.flatten(2)).reshape(-1, 1, *targets.shape[2:])
+    """(B * queries, 1, h', w') dot products; of each element by the fast linear layer, which is a product, too."""
+    products = [
+        linear(rows, Linear(columns.t(), None)) for rows, columns in zip(queries, targets.flatten(2), strict=True)
+    ]
+    volume = torch.cat(products) if len(products) > 1 else products[0]
+    return volume.reshape(-1, 1, *targets.shape[2:])
 
 
 def _windows(volume: Tensor, centres: Tensor) -> Tensor:

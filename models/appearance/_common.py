@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -71,10 +72,42 @@ def run_frames(network: Callable[[Tensor], Tensor], frames: NDArray[np.uint8], d
         return np.asarray(network(pictures).float().cpu().numpy())
 
 
-class Batches:
-    """Runs a network over frames as they come, in batches; a frame equal to the one before it is not run again.
+def digest(frame: NDArray[np.uint8]) -> bytes:
+    """SHA-256 of a frame's bytes; frames of one clip have one shape. Half a millisecond at 512x512."""
+    return hashlib.sha256(np.ascontiguousarray(frame).data).digest()
 
-    Memory: at most `batch` frames wait, whatever the length of the clip.
+
+class _Rows:
+    """Rows that come in batches, in one array that doubles: thousands of small ones would hold the heap together."""
+
+    def __init__(self) -> None:
+        self._all: NDArray[Any] = np.zeros(0)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Copy the next rows."""
+        end = self._count + len(rows)
+        if end > len(self._all):
+            larger = np.empty((max(2 * len(self._all), end, 256), *rows.shape[1:]), rows.dtype)
+            if self._count:
+                larger[: self._count] = self.rows
+            self._all = larger
+        self._all[self._count : end] = rows
+        self._count = end
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """All rows."""
+        return self._all[: self._count]
+
+
+class Batches:
+    """Runs a network over frames as they come, in batches; a frame equal to any before it is not run again.
+
+    Memory: at most `batch` frames wait, whatever the length of the clip; of the others only the hash is kept.
 
     Args:
         network: (B, H, W, 3) uint8 frames to (B, ...) results.
@@ -84,8 +117,9 @@ class Batches:
     def __init__(self, network: Callable[[NDArray[np.uint8]], NDArray[Any]], batch: int) -> None:
         self._network, self.batch = network, batch
         self._waiting: list[NDArray[np.uint8]] = []
-        self._last: NDArray[np.uint8] | None = None
-        self._results: list[NDArray[Any]] = []
+        self._shape: tuple[int, ...] = ()
+        self._known: dict[bytes, int] = {}
+        self._results = _Rows()
         self._index: list[int] = []
         self.different = 0
 
@@ -98,13 +132,14 @@ class Batches:
         if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not all(frames.shape[1:]):
             raise ValueError(f"frames {frames.shape} {frames.dtype}, expected (B, H, W, 3) uint8")
         for frame in frames:
-            if self._last is None or not np.array_equal(frame, self._last):
-                if self._last is not None and frame.shape != self._last.shape:
-                    raise ValueError(f"a frame of {frame.shape} after one of {self._last.shape}")
-                self._last = frame.copy()  # the caller may use the batch's memory again
-                self._waiting.append(self._last)
+            self._shape = self._shape or frame.shape
+            if frame.shape != self._shape:
+                raise ValueError(f"a frame of {frame.shape} after one of {self._shape}")
+            index = self._known.setdefault(digest(frame), self.different)
+            if index == self.different:
+                self._waiting.append(frame.copy())  # the caller may use the batch's memory again
                 self.different += 1
-            self._index.append(self.different - 1)
+            self._index.append(index)
             if len(self._waiting) >= self.batch:
                 self._run()
 
@@ -127,4 +162,4 @@ class Batches:
         self._run()
         if not self._results:
             return np.zeros(0)
-        return np.asarray(np.concatenate(self._results)[self._index])
+        return np.asarray(self._results.rows[self._index])

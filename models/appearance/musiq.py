@@ -73,6 +73,14 @@ def shapes(width: int = _WIDTH, layers: int = _LAYERS, hidden: int = _HIDDEN) ->
     return result
 
 
+def _with_scale_axis(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with the vectors of the scales as (3, 1, C); pyiqa 0.1.13 has them as (3, C)."""
+    found, name = dict(tensors), "transformer_encoder.scaleembed_input.scale_emb"
+    if name in found and found[name].ndim == 2:
+        found[name] = found[name][:, None]
+    return found
+
+
 def musiq_input(frames: Tensor) -> Tensor:
     """(B, 3, h, w) float32 pictures in [0, 1] of (B, 3, H, W) frames in 0 to 255: the longer side is at most 512.
 
@@ -106,9 +114,10 @@ class Musiq:
         self, file: TensorFile, device: str = "cpu", dtype: torch.dtype = torch.float32,
         *, width: int = _WIDTH, layers: int = _LAYERS, hidden: int = _HIDDEN,
     ) -> None:  # fmt: skip
-        fit(file.tensors, shapes(width, layers, hidden), "MUSIQ")
+        found = _with_scale_axis(file.tensors)
+        fit(found, shapes(width, layers, hidden), "MUSIQ")
         self.device, self.dtype = device, dtype
-        self._tensors = tensors = placed(file.tensors, device, dtype)
+        self._tensors = tensors = placed(found, device, dtype)
         for name in [name for name, tensor in tensors.items() if tensor.ndim == 4]:
             tensors[name] = _standardised(tensors[name]).contiguous(memory_format=torch.channels_last)
         encoder = "transformer_encoder"

@@ -39,6 +39,9 @@ FILES: dict[str, tuple[str, ...]] = {
 }
 """Statistic to the weights files that it can use, the preferred one first."""
 
+_fitting: dict[tuple[str, int], int] = {}
+"""Batch that fitted into memory in this process, by statistic and the batch that was asked for."""
+
 
 @cache
 def network(name: str, row: str, settings: Settings) -> Any:
@@ -68,6 +71,7 @@ class NetworkStatistic:
 
     def __init__(self) -> None:
         self._batches: Batches | None = None
+        self._key = self.name, 0
 
     @classmethod
     def weights(cls) -> str:
@@ -111,11 +115,16 @@ class NetworkStatistic:
             raise WeightsMissingError(f"weights file {row.name} is not on this machine ({row.path}).", hint=row.hint)
         chosen = settings()
         net = network(self.name, row.name, chosen)
-        return Batches(lambda frames: run_frames(net, frames, chosen.device), chosen.batch)
+        self._key = self.name, chosen.batch
+        return Batches(lambda frames: run_frames(net, frames, chosen.device), _fitting.get(self._key, chosen.batch))
 
     def result(self) -> FloatArray:
         """One row for each frame; (0,) without frames."""
-        return np.zeros(0) if self._batches is None else self._batches.finish().astype(np.float64)
+        if self._batches is None:
+            return np.zeros(0)
+        found = self._batches.finish().astype(np.float64)
+        _fitting[self._key] = self._batches.batch
+        return found
 
 
 @frame_statistic("clip_l14")

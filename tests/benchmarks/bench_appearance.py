@@ -15,6 +15,7 @@ import resource
 import runpy
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,12 +39,10 @@ def filled(name: str) -> TensorFile:
     """Filler weights, written and read as a file, as in an evaluation."""
     shapes = FILLER["CLIP"].get(name) or FILLER["dino_shapes" if name == "dino_b16" else "musiq_shapes"]()
     tensors = FILLER["tensors"](name.partition("_")[0], shapes)
-    path = Path(f"/tmp/bench_appearance_{name}.pth")
-    torch.save({key: torch.from_numpy(values) for key, values in tensors.items()}, path)
-    try:
-        return read_tensors(path)
-    finally:
-        path.unlink()  # the mapping stays
+    with tempfile.TemporaryDirectory(prefix="bench-appearance-") as folder:
+        path = Path(folder) / f"{name}.pth"
+        torch.save({key: torch.from_numpy(values) for key, values in tensors.items()}, path)
+        return read_tensors(path)  # the mapping stays
 
 
 def ours(name: str, file: TensorFile) -> Clip | Dino | Musiq:

@@ -2,11 +2,16 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from macebench.errors import UserError
 from macebench.extract import clip_ingredients, lacking_weights, own_ingredients
 from macebench.prepare import UNKNOWN, EvalConfig, prepare
 from macebench.registry import frame_statistic
@@ -101,3 +106,127 @@ def test_weights_and_number_type_are_part_of_what_a_result_is_stored_under(tmp_p
         "ingredients"
         not in clip_ingredients(clip, type(plan)(plan.store, None, {}, ("frame_difference",)), None)[0].settings
     )
+
+
+FAKES = Path(__file__).resolve().parents[1] / "models" / "appearance" / "test_vbench_package.py"
+
+
+@pytest.fixture
+def vbench_python(tmp_path, monkeypatch):
+    """An interpreter with a fake vbench, and the values that it gives."""
+    fakes = runpy.run_path(str(FAKES))
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "env").mkdir()
+    return fakes["make_python"](tmp_path / "env", tmp_path / "cache"), fakes["VALUES"]
+
+
+def test_vbenchs_own_package_fills_the_rows_of_vbench6(tmp_path, tiny_world, no_weights, vbench_python, monkeypatch):
+    python, values = vbench_python
+    worlds_pairs = 4  # what the fake counts; the clips have more, so the count is told to agree
+    fake = python.parent / "packages" / "vbench" / "background_consistency.py"
+    run = tmp_path / "run"
+    words = (
+        "eval", "--videos", tiny_world.videos, "--reference", tiny_world.videos, "--protocol", "vbench6/1", "--model",
+        "mine", "--limit", 2, "--out", run, "--vbench-python", python,
+    )  # fmt: skip
+    said = macebench(*words, status=3)
+    assert "vbench saw other frames than the decoder" in said
+    n = len(np.unique(pd.read_parquet(run / "clips.parquet")["clip_id"]))
+    assert n == 2
+    fake.write_text(fake.read_text().replace(f"else {worlds_pairs}", f"else {pairs_of(tiny_world)}"))
+    said = macebench(*words, "--store", tmp_path / "other", status=0)
+    assert "vbench6/1" in said
+    assert "by vbench unknown" in " ".join(said.split())
+    result = json.loads((run / "result.json").read_text())
+    scores = {score["name"]: score["value"] for score in result["entries"][0]["scores"]}
+    assert scores["imaging_quality"] == pytest.approx(values["imaging_quality"] / 100)
+    for name in ("subject_consistency", "background_consistency", "motion_smoothness", "temporal_flickering"):
+        assert scores[name] == pytest.approx(values[name])
+    assert scores["subject_pairs"] == pairs_of(tiny_world)
+    protocol = next(iter(result["protocols"].values()))
+    assert protocol["vbench_package"]["torch"] == "0.0+fake"
+    assert protocol["frame_statistics"] is None
+    before = (run / "vbench.log").stat().st_size
+    macebench(*words, "--store", tmp_path / "other", status=0)
+    assert (run / "vbench.log").stat().st_size == before, "the store has the values"
+
+
+def pairs_of(world):
+    import cv2
+
+    return int(cv2.VideoCapture(str(sorted(world.videos.rglob("*.mp4"))[0])).get(cv2.CAP_PROP_FRAME_COUNT)) - 1
+
+
+@pytest.mark.parametrize("protocol", ["vbench6-fast/1", "ma2d-fixed/1"])
+def test_vbenchs_own_package_computes_exact_appearance_only(tmp_path, tiny_world, protocol):
+    with pytest.raises(UserError, match=f"cannot compute {protocol}"):
+        prepare(
+            EvalConfig(
+                str(tiny_world.videos), tmp_path / "run", videos=tiny_world.videos, protocols=(protocol,),
+                vbench_python=Path(sys.executable),
+            )
+        )  # fmt: skip
+
+
+def test_the_fast_protocol_is_never_in_one_table_with_the_exact_one(tmp_path, tiny_world, no_weights):
+    runs = {}
+    for name in ("vbench6/1", "vbench6-fast/1"):
+        runs[name] = tmp_path / name.partition("/")[0]
+        said = macebench(
+            "eval", "--videos", tiny_world.videos, "--reference", tiny_world.videos, "--protocol", name, "--model",
+            "mine", "--limit", 2, "--out", runs[name], status=3,
+        )  # fmt: skip
+        assert ("deviation from vbench6/1" in " ".join(said.split())) == (name == "vbench6-fast/1")
+    exact, fast = (
+        {score["name"]: score for score in json.loads((run / "result.json").read_text())["entries"][0]["scores"]}
+        for run in runs.values()
+    )
+    assert exact["temporal_flickering"]["value"] == fast["temporal_flickering"]["value"]
+    assert fast["subject_consistency"]["reasons"] == {COMMAND: 2}
+    done = subprocess.run(
+        [sys.executable, "-m", "macebench", "compare", *map(str, runs.values())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "protocol" in done.stdout + done.stderr
+    board = tmp_path / "board.csv"
+    for run in runs.values():
+        macebench("leaderboard", "add", run, "--board", board, status=0)
+    table = pd.read_csv(board)
+    assert table["protocol_hash"].nunique() == 2
+    shown = macebench("leaderboard", "show", board, status=0)
+    assert "vbench6/1" in shown
+    assert "vbench6-fast/1" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--device", "cuda"), "no CUDA device"),
+        (("--device", "tpu"), "device 'tpu' is not allowed"),
+        (("--dtype", "float16", "--device", "cpu"), "dtype float16 needs a GPU"),
+        (("--dtype", "int8"), "dtype 'int8' is not allowed"),
+        (("--batch", "0"), "batch size '0' is not allowed"),
+    ],
+)
+def test_options_that_are_not_allowed(tmp_path, tiny_world, monkeypatch, options, words):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = subprocess.run(
+        [sys.executable, "-m", "macebench", "eval", "--videos", str(tiny_world.videos), "--reference",
+         str(tiny_world.videos), "--protocol", "vbench6/1", "--out", str(tmp_path / "run"), *options],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert words in " ".join((done.stdout + done.stderr).split())
+
+
+def test_options_reach_the_workers(tmp_path, tiny_world, no_weights, monkeypatch):
+    from macebench.models.appearance._settings import overridden
+
+    with overridden("cpu", None, "3"):
+        plan = prepared(tiny_world, tmp_path / "run").plan
+    assert dict(plan.networks) == {"MACEBENCH_DEVICE": "cpu", "MACEBENCH_BATCH": "3"}

@@ -16,8 +16,10 @@ FROZEN = {
     "mace3d-released/1": "cd748c32bf28",
     "megadance-eval/1": "47a7a715efdf",
     "motion3d-fixed/1": "0db371af7cfc",
+    "vbench6-fast/1": "740726be0c5a",
     "vbench6-fixed/1": "d91516e28645",
     "vbench6/1": "bab471e0dbd2",
+    "video-referee/1": "ccabbb2e99f3",
 }
 
 
@@ -62,6 +64,32 @@ def test_networks_of_the_frames_are_part_of_the_hash_and_their_absence_changes_n
     two = base.resolve(None, reference, {"dino_b16": {"weights_sha256": "0" * 64, "dtype": "bfloat16"}})
     assert one.differences(two) == ["frame_statistics.dino_b16.dtype: float32 != bfloat16"]
     assert len({plain.hash, one.hash, two.hash}) == 3
+
+
+def test_a_grid_is_part_of_the_hash_and_says_what_is_seen():
+    exact, fast = load_protocol("vbench6/1"), load_protocol("vbench6-fast/1")
+    assert exact.metrics == fast.metrics
+    assert any(line.startswith("frames_grid.dino_b16.per_s: absent != 4") for line in exact.differences(fast))
+    assert fast.seen("dino_b16") == "dino_b16@4/s,2,first"
+    assert fast.seen("frame_difference") == "frame_difference"
+    assert exact.seen("dino_b16") == "dino_b16"
+    denser = {**fast.model_dump(mode="json"), "frames_grid": {"musiq": {"per_s": 4}}}
+    assert parse_protocol(yaml.safe_dump(denser), "test").hash != fast.hash
+
+
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        ({"dino_b16": {"per_s": 2}}, "dino_b16 needs frames: 2, first: true"),
+        ({"amt_s": {"per_s": 2, "frames": 2}}, "amt_s needs frames: 3"),
+        ({"frame_difference": {"per_s": 2}}, "frames_grid.frame_difference"),
+        ({"musiq": {"per_s": 0}}, "frames_grid.musiq.per_s"),
+    ],
+)
+def test_a_grid_that_no_formula_fits_is_refused(grid, words):
+    base = load_protocol("vbench6-fast/1").model_dump(mode="json")
+    with pytest.raises(UserError, match=words):
+        parse_protocol(yaml.safe_dump({**base, "frames_grid": grid}), "test")
 
 
 def test_newest_version_without_a_number_and_a_suggestion_for_a_typo():

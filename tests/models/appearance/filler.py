@@ -65,6 +65,21 @@ def tensor(network, name, shape):
     return values.astype(np.float32).reshape(shape)
 
 
+def amt_tensor(name, shape):
+    """AMT's tensor `name`: small last layers for flows and pictures, slopes around a quarter."""
+    fan = math.sqrt(3.0 / max(1, math.prod(shape[1:])))
+    if re.search(r"flow_head\.2\.weight$|decoder[1-4]\.convblock\.2\.weight$", name):
+        centre, spread = 0.0, 0.2 * fan
+    elif name == "comb_block.2.weight":
+        centre, spread = 0.0, 0.05 * fan
+    elif len(shape) == 1:
+        centre, spread = (0.25, 0.1) if name.endswith(".weight") else (0.0, 0.05)
+    else:
+        centre, spread = 0.0, fan
+    u = uniform(f"amt_s:{name}", math.prod(shape))
+    return (centre + spread * (2.0 * u - 1.0)).astype(np.float32).reshape(shape)
+
+
 def tensors(network, shapes):
     """{name: tensor} of {name: shape}."""
     return {name: tensor(network, name, shape) for name, shape in shapes.items()}

@@ -2,7 +2,6 @@ import hashlib
 import importlib.util
 import json
 import math
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,19 +46,7 @@ def _load_filler():
 filler = _load_filler()
 
 
-def filled(name, shape):
-    """AMT's closed-form weights: small last layers for flows and pictures, slopes around a quarter."""
-    fan = math.sqrt(3.0 / max(1, math.prod(shape[1:])))
-    if re.search(r"flow_head\.2\.weight$|decoder[1-4]\.convblock\.2\.weight$", name):
-        centre, spread = 0.0, 0.2 * fan
-    elif name == "comb_block.2.weight":
-        centre, spread = 0.0, 0.05 * fan
-    elif len(shape) == 1:
-        centre, spread = (0.25, 0.1) if name.endswith(".weight") else (0.0, 0.05)
-    else:
-        centre, spread = 0.0, fan
-    u = filler.uniform(f"amt_s:{name}", math.prod(shape))
-    return (centre + spread * (2.0 * u - 1.0)).astype(np.float32).reshape(shape)
+filled = filler.amt_tensor
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -124,6 +111,29 @@ def errors(frames, network, cuts=()):
     for part in np.split(frames, list(cuts)):
         statistic.update(part, np.arange(len(part), dtype=float))
     return statistic.result()
+
+
+def test_a_restart_parts_triplets():
+    frames, network = clip(6), Blend()
+    statistic = amt.AmtS(network)
+    for start in (0, 3):
+        statistic.restart()
+        statistic.update(frames[start : start + 3], np.arange(3.0))
+    wanted = [*errors(frames[:3], Blend()), *errors(frames[3:], Blend())]
+    assert statistic.result().tolist() == wanted
+    assert network.calls == [1, 1]
+    statistic.restart()
+    with pytest.raises(ValueError, match="different size"):
+        statistic.update(np.zeros((1, 64, 64, 3), np.uint8), np.zeros(1))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_triplets_that_come_again_are_not_run_again(at_once):
+    frames, network = clip(4), Blend(at_once)
+    looped = frames[[0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0]]
+    wanted = errors(looped[:5], Blend()).tolist() * 3
+    assert errors(looped, network, cuts=(2, 9)).tolist() == wanted
+    assert sum(network.calls) == 2
 
 
 def test_names_and_shapes_are_those_of_the_published_file():

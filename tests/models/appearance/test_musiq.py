@@ -65,6 +65,16 @@ def test_positions_are_hashed():
     assert module._hashed(16, "cpu").tolist() == [0, 0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 6, 7, 8, 8, 9]
 
 
+def test_scales_without_a_middle_axis_are_the_same(musiq, tensor_file, filler):
+    """The layout that pyiqa 0.1.13 reads and writes."""
+    name = "transformer_encoder.scaleembed_input.scale_emb"
+    tensors = dict(tensor_file("musiq", filler.musiq_shapes()).tensors)
+    tensors[name] = tensors[name].reshape(3, 384)
+    picture = torch.from_numpy(filler.noise(7, 1, 3, 40, 61) / 255)
+    with torch.inference_mode():
+        assert torch.equal(module.Musiq(TensorFile(tensors)).score(picture), musiq.score(picture))
+
+
 def test_tensors_that_do_not_fit_are_named(tensor_file, filler):
     shapes = filler.musiq_shapes()
     del shapes["head.bias"]

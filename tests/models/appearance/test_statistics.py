@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -68,7 +69,7 @@ def test_repeated_frames_are_not_run_again():
     batches.add(np.stack([picture(value) for value in values[:3]]))
     batches.add(np.stack([picture(value) for value in values[3:]]))
     assert batches.finish().tolist() == values
-    assert batches.different == sum(network.sizes) == 4
+    assert batches.different == sum(network.sizes) == 3
 
 
 def test_frames_are_copied():
@@ -179,14 +180,62 @@ def test_a_clip_from_file_to_scores(weights, filler, monkeypatch):
 def test_settings(weights, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert _settings.settings() == _settings.Settings("cpu", "float32", _settings.BATCH_CPU)
-    monkeypatch.setenv(_settings.ENV_DTYPE, "bfloat16")
     monkeypatch.setenv(_settings.ENV_BATCH, "3")
     monkeypatch.setenv(_settings.ENV_DEVICE, "cpu")
-    assert _settings.settings() == _settings.Settings("cpu", "bfloat16", 3)
+    assert _settings.settings() == _settings.Settings("cpu", "float32", 3)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert _settings.settings().device == "cpu"
     monkeypatch.setenv(_settings.ENV_DEVICE, "auto")
-    assert _settings.settings().device == "cuda"
+    monkeypatch.setenv(_settings.ENV_DTYPE, "bfloat16")
+    monkeypatch.setenv(_settings.ENV_BATCH, "auto")
+    assert _settings.settings() == _settings.Settings("cuda", "bfloat16", _settings.BATCH_CUDA)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_needs_a_gpu(weights, monkeypatch, dtype):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv(_settings.ENV_DTYPE, dtype)
+    with pytest.raises(UserError, match=f"dtype {dtype} needs a GPU") as caught:
+        _settings.settings()
+    assert "--dtype float32" in caught.value.hint
+
+
+def test_options_hold_inside_only(weights, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv(_settings.ENV_BATCH, "5")
+    with _settings.overridden("cpu", None, "2"):
+        assert _settings.settings() == _settings.Settings("cpu", "float32", 2)
+    assert _settings.settings().batch == 5
+    assert _settings.ENV_DEVICE not in os.environ
+    with pytest.raises(UserError, match="no CUDA device"), _settings.overridden("cuda"):
+        pass
+    assert _settings.ENV_DEVICE not in os.environ
+    monkeypatch.setenv(_settings.ENV_DEVICE, "tpu")  # not looked at without an option
+    with _settings.overridden():
+        assert os.environ[_settings.ENV_DEVICE] == "tpu"
+
+
+def test_the_batch_that_fitted_serves_the_next_clip(weights, monkeypatch):
+    networks = []
+
+    def network(name, row, settings):
+        networks.append(Means(limit=3))
+        return networks[-1]
+
+    path = weights / "musiq" / "musiq_spaq_ckpt-358bb6af.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    monkeypatch.setattr(statistics, "network", network)
+    monkeypatch.setattr("macebench.models.appearance._common.run_frames", lambda net, frames, device: net(frames))
+    monkeypatch.setattr(statistics, "_fitting", {})
+    network.cache_clear = lambda: None
+    frames = np.stack([picture(index) for index in range(12)])
+    for _ in range(2):
+        statistic = statistics.MusiqSpaq()
+        statistic.update(frames, np.arange(12) / 16)
+        assert statistic.result().tolist() == list(range(12))
+    assert statistics._fitting == {("musiq", 8): 2}
+    assert networks[1].sizes == [2] * 6
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""``macebench edit`` in this process."""
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from macebench.cli.app import app
+from macebench.cli.edit import parse_spans
+from macebench.errors import UserError
+from macebench.media import Decoder, write_wav
+from macebench.motion import read_motion, write_motion
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    import torch
+
+    from macebench.models.motion_expert.checkpoint import save
+    from macebench.models.motion_expert.codec import Normalizer
+    from macebench.models.motion_expert.config import PRESETS
+    from macebench.models.motion_expert.network import MotionExpertNetwork
+
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        network = MotionExpertNetwork(PRESETS["tiny"]).eval()
+    bounds = np.tile([[-1.0], [1.0]], (1, 151))
+    bounds[:, 6] = [0.6, 1.2]
+    path = tmp_path_factory.mktemp("cli") / "tiny.safetensors"
+    save(path, network, PRESETS["tiny"], Normalizer.fit(bounds), {})
+    return path
+
+
+@pytest.fixture
+def run(checkpoint, tmp_path, dance, click_track):
+    """`macebench edit` on a dance of 2 s and music of 3 s: (status, output), or the user's error."""
+    write_motion(tmp_path / "dance.npz", dance(1, seconds=2.0))
+    write_wav(tmp_path / "song.wav", click_track(3, 120), 22050)
+
+    def call(*words, motion="dance.npz", music="song.wav"):
+        fixed = ["--checkpoint", checkpoint, "--device", "cpu", "--steps", 2, "--music", tmp_path / music]
+        command = ["edit", tmp_path / motion, *fixed, *words]
+        done = CliRunner().invoke(app, list(map(str, command)), standalone_mode=False)
+        if done.exception is not None:
+            raise done.exception
+        return done.return_value, done.output
+
+    return call
+
+
+def test_inbetween(run, tmp_path, dance):
+    status, text = run("--mode", "inbetween", "--keep", "0:0.5,1.5:2", "--out", tmp_path / "e.npz")
+    assert status == 0
+    assert "60 frames, 30 of them kept whole" in text
+    assert "fastest joint over a seam" in text
+    made, given = read_motion(tmp_path / "e.npz"), dance(1, seconds=2.0)
+    assert np.abs(made.joints[:15] - given.joints[:15]).max() < 1e-5
+    assert np.abs(made.joints[45:] - given.joints[45:]).max() < 1e-5
+    assert np.abs(made.joints[20:40] - given.joints[20:40]).max() > 0.05
+
+
+def test_continue_is_as_long_as_the_music(run, tmp_path):
+    run("--mode", "continue", "--out", tmp_path / "e.npz")
+    assert len(read_motion(tmp_path / "e.npz")) == 90
+    run("--mode", "continue", "--seconds", "2.5", "--out", tmp_path / "e.bvh")
+    assert len(read_motion(tmp_path / "e.bvh")) > 60
+
+
+def test_a_part_of_the_body_has_no_seam_in_time(run, tmp_path):
+    text = run("--mode", "upper", "--out", tmp_path / "e.npz")[1]
+    assert "seam" not in text
+    assert "0 of them kept whole" in text
+
+
+def test_a_video_has_the_music(run, tmp_path):
+    run("--mode", "continue", "--keep", "0:0.1", "--seconds", "0.2", "--out", tmp_path / "e.mp4")
+    with Decoder() as decoder:
+        info = decoder.probe(tmp_path / "e.mp4")
+    assert (info.has_audio, info.n_frames) == (True, 6)
+
+
+def test_the_seed_decides(run, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run("--mode", "lower", "--seed", seed, "--out", tmp_path / f"{name}.npz")
+    files = {name: (tmp_path / f"{name}.npz").read_bytes() for name in "abc"}
+    assert files["a"] == files["b"] != files["c"]
+
+
+def test_bad_input_is_a_users_error(run, tmp_path):
+    (tmp_path / "broken.npz").write_bytes(b"PK")
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    out = ["--out", tmp_path / "e.npz"]
+    for words, files, text in (
+        (["--mode", "sideways", *out], {}, "unknown mode"),
+        (["--mode", "inbetween", *out], {}, "needs spans"),
+        (["--mode", "inbetween", "--keep", "0:9", *out], {}, "cannot be kept"),
+        (["--mode", "root", "--keep", "a:b", *out], {}, "is no span"),
+        (["--mode", "root", "--out", tmp_path / "e.fbx"], {}, "is none of"),
+        (["--mode", "root", *out], {"music": "none.wav"}, "does not exist"),
+        (["--mode", "root", *out], {"music": "broken.wav"}, "cannot be used"),
+        (["--mode", "root", *out], {"motion": "broken.npz"}, "cannot be used"),
+        (["--mode", "continue", "--seconds", "9", *out], {}, "the music has 3 s"),
+        (["--mode", "root", "--genre", "waltz", *out], {}, "unknown genre"),
+    ):
+        with pytest.raises(UserError, match=text):
+            run(*words, **files)
+    assert not (tmp_path / "e.npz").exists()
+
+
+def test_spans_are_read():
+    assert parse_spans("0:2,4:6.5") == ((0.0, 2.0), (4.0, 6.5))
+    assert parse_spans(":2") == ((0.0, 2.0),)
+    assert parse_spans(None) == ()
+    for text in ("2", "1:2:3", "x:2"):
+        with pytest.raises(UserError, match="is no span"):
+            parse_spans(text)

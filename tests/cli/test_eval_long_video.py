@@ -1,0 +1,16 @@
+"""Memory of an evaluation does not grow with the length of a video."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")]
+BENCH = runpy.run_path(str(Path(__file__).resolve().parents[1] / "benchmarks" / "bench_long_video.py"))
+
+
+def test_a_minute_of_1080p_costs_no_more_memory_than_a_moment():
+    """60 s at 2 frames a second against 5 s: pictures that were kept would be 0.7 GB more."""
+    short, long = (BENCH["measure"](frames, 2, BENCH["STREAMED"]) for frames in (10, 120))
+    assert long.peak_gb < short.peak_gb + 0.25
+    assert long.peak_gb < 3.0

@@ -1,0 +1,468 @@
+"""Training: exact resume after kill -9, atomic checkpoints, what a finished run holds, clear errors."""
+
+import csv
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from macebench.errors import UserError
+from macebench.models.motion_expert import checkpoint
+from macebench.models.training import _state, _step, trainer
+from macebench.models.training._curve import Curve, read_curve
+from macebench.models.training._device import Place, find_place
+from macebench.models.training._prefetch import Prefetch
+from macebench.models.training._state import checkpoints
+from macebench.models.training.config import config_text, load_config
+from macebench.models.training.data import ItemInfo, build_training_set
+from macebench.models.training.trainer import plan, train
+from macebench.types import Motion
+
+FRAMES = 40
+
+
+class Swaying:
+    """Dances in closed form: every joint sways in time with music of a constant beat."""
+
+    def __init__(self, number):
+        self.number = number
+        split = "val" if number % 3 == 2 else "train"
+        self.info = ItemInfo(f"sway-{number}", "pop", "test", "CC0-1.0", "synthetic", number, "", split)
+
+    def recipe(self):
+        return {"kind": "sway", "number": self.number}
+
+    def load(self):
+        n, period = 150, 12 + self.number
+        t = np.arange(n)[:, None, None]
+        joint, axis = np.arange(24)[None, :, None], np.arange(3)[None, None]
+        rotations = 0.4 * np.sin(2 * np.pi * t / period + 0.3 * joint * axis + self.number)
+        root = np.stack([0.2 * np.sin(t[:, 0, 0] / 9), np.full(n, 0.9), 0.1 * np.cos(t[:, 0, 0] / 7)], axis=1)
+        music = np.random.default_rng(self.number).normal(size=(n, 35))
+        music[:, 33:] = 0
+        music[::period, 34] = 1
+        return Motion(30.0, np.zeros((n, 24, 3)), rotations, root), music
+
+
+class Sways:
+    """A source of `Swaying` dances."""
+
+    def items(self):
+        return [Swaying(number) for number in range(6)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sways") / "set"
+    build_training_set([Sways()], folder)
+    return folder
+
+
+def settings(data, *changes):
+    base = [
+        "model=tiny", f'data=["{data}"]', "steps=6", "batch=2", f"horizon={FRAMES}", "threads=1", "device=cpu",
+        "save_every=2", "validate_every=0", "log_every=2", "warmup=2", "network.dropout=0.1",
+        "validation.clips=0", "validation.batches=1", "validation.times=[100]",
+    ]  # fmt: skip
+    return load_config(changes=[*base, *changes])
+
+
+def weights(path):
+    return {name: value.numpy().copy() for name, value in checkpoint.load(path).network.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished") / "run"
+    said = []
+    result = train(settings(data), out, say=said.append)
+    return out, result, said
+
+
+def test_a_finished_run_holds_what_it_should(finished, data):
+    out, result, said = finished
+    rows = read_curve(out / "loss.csv")
+    assert [row["step"] for row in rows] == list(range(6))
+    assert all(row["loss"] > 0 for row in rows)
+    parts = ("reconstruction", "velocity", "joints", "foot")
+    assert [sum(row[name] for name in parts) for row in rows] == pytest.approx([row["loss"] for row in rows], rel=1e-5)
+    assert [row["lr"] for row in rows] == pytest.approx([settings(data).learning_rate(k) for k in range(6)])
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    record = json.loads((out / "train.json").read_text("utf-8"))
+    assert record["steps"] == 6
+    assert record["licences"] == {"CC0-1.0": 6}
+    assert record["config_hash"] == settings(data).hash
+    card = checkpoint.load(result.model).card
+    assert (card["seed"], card["steps"], card["data_sha256"]) == (0, 6, record["data_sha256"])
+    assert result.validation["val_total"] > 0
+    assert any(line.startswith("step 4") for line in said)
+    assert load_config(out / "config.yaml") == settings(data)
+    assert [step for step, _ in checkpoints(out)] == [4, 6]
+
+
+def test_a_finished_run_is_not_trained_again(finished, data, monkeypatch):
+    out, result, _ = finished
+    monkeypatch.setattr(trainer.Run, "loop", lambda self: pytest.fail("trained again"))
+    again = train(settings(data), out)
+    assert (again.steps, again.loss) == (result.steps, result.loss)
+
+
+def test_the_written_weights_are_the_running_mean(finished, data):
+    out, result, _ = finished
+    saved = torch.load(out / "checkpoints" / "step-00000006.pt", weights_only=True)
+    stored = weights(result.model)
+    for name, value in stored.items():
+        np.testing.assert_allclose(value, saved["ema"][name].numpy(), atol=1e-3, rtol=1e-3)
+    assert any(not np.array_equal(saved["ema"][name], saved["network"][name]) for name in stored)
+
+
+def test_stopped_and_resumed_gives_the_same_bytes(finished, data, tmp_path, monkeypatch):
+    out, result, _ = finished
+    real, done = trainer.update, []
+
+    def stopping(*args):
+        row = real(*args)
+        done.append(row)
+        if len(done) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return row
+
+    monkeypatch.setattr(trainer, "update", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings(data), tmp_path / "run")
+    assert checkpoints(tmp_path / "run")[-1][0] == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    train(settings(data), tmp_path / "run")
+    assert (tmp_path / "run" / "loss.csv").read_bytes() == (out / "loss.csv").read_bytes()
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == result.model.read_bytes()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from macebench.models.training import trainer
+from macebench.models.training.config import config_text, load_config
+real, done = trainer.update, []
+def update(*args):
+    done.append(0)
+    if len(done) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args)
+trainer.update = update
+trainer.train(load_config(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+def test_killed_and_started_again_gives_the_same_curve(finished, data, tmp_path):
+    out, result, _ = finished
+    script = tmp_path / "killed.py"
+    script.write_text(textwrap.dedent(KILLED), "utf-8")
+    run = tmp_path / "run"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(script), str(out / "config.yaml"), str(run)], env=environment, check=False, timeout=120
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert [row["step"] for row in read_curve(run / "loss.csv")] == [0, 1, 2, 3, 4]  # one row after the checkpoint
+    assert checkpoints(run)[-1][0] == 4
+    assert not (run / "model.safetensors").exists()
+    train(settings(data), run)
+    assert (run / "loss.csv").read_bytes() == (out / "loss.csv").read_bytes()
+    assert (run / "validation.csv").read_bytes() == (out / "validation.csv").read_bytes()
+    assert (run / "model.safetensors").read_bytes() == result.model.read_bytes()
+
+
+def test_another_seed_gives_another_curve(finished, data, tmp_path):
+    train(settings(data, "seed=1"), tmp_path / "run")
+    assert (tmp_path / "run" / "loss.csv").read_bytes() != (finished[0] / "loss.csv").read_bytes()
+
+
+def test_other_settings_cannot_go_on(finished, data):
+    with pytest.raises(UserError, match=r"made with lr 0\.0004, now it is 0\.001") as error:
+        train(settings(data, "lr=1e-3"), finished[0])
+    assert "--fresh" in error.value.hint
+
+
+def test_other_data_cannot_go_on(data, tmp_path):
+    train(settings(data, "steps=2"), tmp_path / "run")
+
+    class Fewer:
+        def items(self):
+            return Sways().items()[:4]
+
+    build_training_set([Fewer()], tmp_path / "other")
+    with pytest.raises(UserError, match="other training data"):
+        train(settings(tmp_path / "other", "steps=3"), tmp_path / "run")
+
+
+def test_fresh_starts_anew(data, tmp_path):
+    train(settings(data, "steps=2"), tmp_path / "run")
+    train(settings(data, "steps=2", "seed=3"), tmp_path / "run", resume=False)
+    assert json.loads((tmp_path / "run" / "train.json").read_text("utf-8"))["seed"] == 3
+
+
+def test_more_steps_go_on(data, tmp_path):
+    train(settings(data, "steps=2"), tmp_path / "run")
+    result = train(settings(data, "steps=4"), tmp_path / "run")
+    assert result.steps == 4
+    record = json.loads((tmp_path / "run" / "train.json").read_text("utf-8"))
+    assert record["history"] == ["from step 2 on: steps 4, before 2"]
+    assert len(read_curve(tmp_path / "run" / "loss.csv")) == 4
+
+
+def test_a_damaged_checkpoint_is_passed_over(finished, data, tmp_path):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    for name in ("model.safetensors", "train.json"):
+        (run / name).unlink()
+    checkpoints(run)[-1][1].write_bytes(b"PK\x03\x04 nothing")
+    said = []
+    train(settings(data), run, say=said.append)
+    assert any("cannot be read" in line for line in said)
+    assert any("goes on from step 4" in line for line in said)
+    assert (run / "loss.csv").read_bytes() == (finished[0] / "loss.csv").read_bytes()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("write failed")])
+def test_a_full_disk_leaves_the_older_checkpoint(data, tmp_path, monkeypatch, error):
+    run = tmp_path / "run"
+    train(settings(data, "steps=2"), run)
+    before = checkpoints(run)[-1][1].read_bytes()
+    real = torch.save
+
+    def full(values, path):
+        Path(path).write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(_state.torch, "save", full)
+    with pytest.raises(UserError, match="cannot be written") as found:
+        train(settings(data, "steps=4"), run)
+    assert "full" in found.value.hint
+    monkeypatch.setattr(_state.torch, "save", real)
+    assert [(step, path.read_bytes() == before) for step, path in checkpoints(run)] == [(2, True)]
+    assert not list((run / "checkpoints").glob("*.tmp"))
+    assert train(settings(data, "steps=4"), run).steps == 4
+
+
+def poisoned(monkeypatch, bad_steps):
+    """Let the loss of some steps be no number."""
+    real = _step.losses
+
+    def losses(network, batch, draws, *rest):
+        found = real(network, batch, draws, *rest)
+        if poisoned.step in bad_steps:
+            found = type(found)(*(getattr(found, name) * float("nan") for name in (*_step.TERMS[:4], "total")))
+        poisoned.step += 1
+        return found
+
+    poisoned.step = 0
+    monkeypatch.setattr(_step, "losses", losses)
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_step(data, tmp_path, monkeypatch):
+    poisoned(monkeypatch, {3})
+    with pytest.raises(UserError, match=r"step 3: loss is nan.*checkpoint of step 2 is kept") as error:
+        train(settings(data), tmp_path / "run")
+    assert "bad_gradients=skip" in error.value.hint
+    saved = torch.load(checkpoints(tmp_path / "run")[-1][1], weights_only=True)
+    assert all(torch.isfinite(value).all() for value in saved["network"].values())
+
+
+def test_bad_steps_can_be_left_out_and_are_counted(data, tmp_path, monkeypatch):
+    poisoned(monkeypatch, {1, 3})
+    result = train(settings(data, "bad_gradients=skip"), tmp_path / "run")
+    assert (result.steps, result.skipped) == (6, 2)
+    assert np.isfinite(result.loss)
+    rows = read_curve(tmp_path / "run" / "loss.csv")
+    assert [row["step"] for row in rows if not np.isfinite(row["loss"])] == [1, 3]
+    assert all(np.isfinite(value).all() for value in weights(result.model).values())
+
+
+def test_too_many_bad_steps_stop_even_so(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "MAX_SKIPPED_IN_A_ROW", 2)
+    poisoned(monkeypatch, set(range(10)))
+    with pytest.raises(UserError, match="step 2: loss is nan"):
+        train(settings(data, "bad_gradients=skip"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("change", ["guidance=cfg", "guidance=released", "guidance=thu-ml", "loss=released",
+                                    "network.mixer=mamba", "network.mixer=transformer", "optimizer=adan"])  # fmt: skip
+def test_every_variant_trains_and_is_told_apart(data, tmp_path, change, finished):
+    result = train(settings(data, "steps=3", change), tmp_path / "run")
+    rows, others = read_curve(tmp_path / "run" / "loss.csv"), read_curve(finished[0] / "loss.csv")
+    assert np.isfinite(result.loss)
+    assert rows[2]["loss"] != others[2]["loss"]
+
+
+@pytest.mark.parametrize("change", ["optimizer=adan", "guidance=thu-ml"])
+def test_other_forms_go_on_with_the_same_bytes_too(data, tmp_path, change):
+    config, run = settings(data, "steps=4", change), tmp_path / "run"
+    whole = train(config, run)
+    kept = [(run / "loss.csv").read_bytes(), whole.model.read_bytes()]
+    for path in (run / "checkpoints" / "step-00000004.pt", run / "model.safetensors", run / "train.json"):
+        path.unlink()
+    train(config, run)
+    assert [(run / "loss.csv").read_bytes(), whole.model.read_bytes()] == kept
+
+
+def test_training_lowers_the_loss(data, tmp_path):
+    changes = ("steps=60", "lr=3e-3", "network.dropout=0", "save_every=100", "guidance=cfg", "drop=0", "ema_decay=0.9")
+    train(settings(data, *changes), tmp_path / "run")
+    losses = [row["reconstruction"] for row in read_curve(tmp_path / "run" / "loss.csv")]
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
+
+
+def test_plan_measures_and_leaves_no_run(data, tmp_path):
+    found = plan(settings(data, "steps=100"), tmp_path / "run")
+    assert found.steps_left == 100
+    assert found.seconds == pytest.approx(100 * found.seconds_per_step)
+    assert (found.sequences, found.frames) == (6, 900)
+    assert not checkpoints(tmp_path / "run")
+    assert not (tmp_path / "run" / "loss.csv").exists()
+
+
+def test_bf16_on_a_cpu_is_refused(data):
+    with pytest.raises(UserError, match="bf16") as error:
+        find_place(settings(data, "precision=bf16"))
+    assert "fp32" in error.value.hint
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(data):
+    with pytest.raises(UserError, match="no GPU"):
+        find_place(settings(data, "device=cuda"))
+
+
+@pytest.mark.parametrize("name", ["nothing", "demo:x", "demo:0", "aist:/not/there", "folder:/not/there", "cmu:"])
+def test_data_that_is_none(tmp_path, name):
+    with pytest.raises(UserError, match="data '") as error:
+        train(load_config(changes=["model=tiny", f'data=["{name}"]', "threads=1", "device=cpu"]), tmp_path / "run")
+    assert "demo" in error.value.hint
+
+
+def test_sets_are_put_together_and_limited(data, tmp_path):
+    config = settings(data, "steps=1", f'data=["{data}", "demo:2:3"]')
+    train(config, tmp_path / "run", limit=2)
+    record = json.loads((tmp_path / "run" / "train.json").read_text("utf-8"))
+    assert record["sequences"] == 4
+
+
+def test_what_a_step_draws_depends_on_seed_step_and_process_only(data):
+    config = settings(data)
+    motion = torch.zeros(2, FRAMES, 151)
+    first, again = (_step.draw(config, 5, 0, motion, 1000) for _ in range(2))
+    for name in ("times", "beta", "noise", "drop", "drop_genre"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+    for other in ((6, 0), (5, 1)):
+        assert not torch.equal(first.noise, _step.draw(config, *other, motion, 1000).noise)
+
+
+def test_shares_that_are_drawn(data):
+    config = settings(data, "drop=0.25", "genre_drop=0.5")
+    drawn = _step.draw(config, 0, 0, torch.zeros(4000, 1, 1), 1000)
+    assert float(drawn.drop.float().mean()) == pytest.approx(0.25, abs=0.03)
+    assert float(drawn.drop_genre.float().mean()) == pytest.approx(0.5, abs=0.03)
+    assert 0 <= int(drawn.times.min()) < 10
+    assert 990 < int(drawn.times.max()) <= 999
+    assert float(drawn.beta.mean()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_gradients_of_several_processes_are_averaged():
+    class Two:
+        def reduce(self, tensor, reduction):
+            assert reduction == "mean"
+            return tensor / 2  # the other process has zeros
+
+    place = Place(torch.device("cpu"), 0, 2, accelerator=Two())
+    first, second = torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(4))
+    first.grad = torch.arange(6.0).reshape(2, 3)
+    place.average_gradients([first, second])
+    assert torch.equal(first.grad, torch.arange(6.0).reshape(2, 3) / 2)
+    assert torch.equal(second.grad, torch.zeros(4))
+    assert place.any(True)
+    assert not place.any(False)
+
+
+def test_prefetch_keeps_the_order_and_passes_errors_on():
+    def make(step):
+        if step == 3:
+            raise UserError("no more")
+        return step * 10
+
+    with Prefetch(make, range(10)) as batches:
+        assert [batches.get(step) for step in range(3)] == [0, 10, 20]
+        with pytest.raises(UserError, match="no more"):
+            batches.get(3)
+    with Prefetch(make, range(3)) as batches, pytest.raises(RuntimeError, match="step 0 is next"):
+        batches.get(1)
+
+
+def test_prefetch_ends_while_its_queue_is_full():
+    with Prefetch(lambda step: step, range(1000)) as batches:
+        batches.get(0)
+        time.sleep(0.05)
+    assert not batches._thread.is_alive()
+
+
+def test_a_curve_drops_half_a_row_and_later_rows(tmp_path):
+    path = tmp_path / "c.csv"
+    with Curve(path, ("a", "b")) as curve:
+        for step in range(4):
+            curve.add(step, {"a": step / 3, "b": float("nan")})
+    with path.open("a", encoding="utf-8") as file:
+        file.write("4,0.1")
+    assert len(read_curve(path)) == 4
+    with Curve(path, ("a", "b"), 2) as curve:
+        curve.add(2, {"a": 1.0, "b": 2.0})
+    rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    assert [(row["step"], row["a"], row["b"]) for row in rows] == [
+        ("0", "0", ""), ("1", "0.333333333", ""), ("2", "1", "2"),
+    ]  # fmt: skip
+
+
+def test_a_curve_that_is_none(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_text("a,b\n1,2\n", "utf-8")
+    with pytest.raises(UserError, match="no column"):
+        read_curve(path)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work_and_stay_equal(data, tmp_path):
+    pytest.importorskip("accelerate")
+    config = tmp_path / "c.yaml"
+    config.write_text(config_text(settings(data)), "utf-8")
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "macebench", "train",
+               "motion-expert", "--config", str(config), "--out", str(run)]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run folder") == 1
+    record = json.loads((run / "train.json").read_text("utf-8"))
+    assert (record["world"], record["steps"]) == (2, 6)
+    rows = read_curve(run / "loss.csv")
+    torch.set_num_threads(1)
+    alone = trainer.Run.open(settings(data), tmp_path / "alone", resume=True, limit=None, workers=1)
+    halves = []
+    for rank in range(2):  # the first loss of both processes, with the same first weights
+        batch = _step.tensors(alone.windows.batch(rank), alone.genres, torch.device("cpu"))
+        drawn = _step.draw(alone.config, 0, rank, batch.motion, 1000)
+        torch.manual_seed(_step.mixed_seed(alone.config.seed, 0, rank, 1))
+        alone.state.network.train()
+        found = _step.losses(
+            alone.state.network, batch, drawn, alone.schedule, alone.normalizer, alone.config, alone.place
+        )
+        halves.append(float(found.total.detach()))
+    assert rows[0]["loss"] == pytest.approx(np.mean(halves), rel=1e-5)
