@@ -4,7 +4,8 @@ A music-to-video cascade is a motion model followed by an animator. How much of 
 and how much comes of feeding it motions that it was not made for? Both sets of motions go through the same animator:
 
 1. Motions are paired by id. Of a pair, both are brought to the reference motion's frame rate and cut to the shorter
-   one, and both are rendered with one camera (that holds both dances), one look and one size, with the reference's music.
+   one, and both are rendered with one camera (that holds both dances), one look and one size, with the reference's
+   music.
 2. Both sets of videos are scored under the same resolved protocol, whose reference set are the videos of the
    ground-truth motions.
 3. Every column gets the difference *generated minus ground truth*, with the tests of `macebench.compare`: bootstrap
@@ -47,8 +48,8 @@ SOUND_RATE = 44100
 MIN_FRAMES = 2
 _HINT = "Give --motions and --reference-motions, or --videos and --reference-videos."
 _COLUMNS = (
-    "protocol", "protocol_hash", "score", "unit", "better", "n", "n_clusters", "generated", "ground_truth", "difference",
-    "low", "high", "effect", "p_value", "p_holm", "n_unscored", "reason",
+    "protocol", "protocol_hash", "score", "unit", "better", "n", "n_clusters", "generated", "ground_truth",
+    "difference", "low", "high", "effect", "p_value", "p_holm", "n_unscored", "reason",
 )  # fmt: skip
 
 
@@ -165,8 +166,8 @@ def as_csv(comparison: Comparison) -> str:
     for part in comparison.protocols:
         for test in part.tests:
             cells = (
-                part.protocol, part.protocol_hash, test.name, test.unit, test.better, test.n, test.n_clusters, test.first,
-                test.second, test.difference, test.low, test.high, test.effect, test.p_value, test.p_holm,
+                part.protocol, part.protocol_hash, test.name, test.unit, test.better, test.n, test.n_clusters,
+                test.first, test.second, test.difference, test.low, test.high, test.effect, test.p_value, test.p_holm,
                 sum(test.unscored.values()), test.reason,
             )  # fmt: skip
             writer.writerow(["" if cell is None else cell for cell in cells])
@@ -225,8 +226,11 @@ def _render_all(config: CascadeConfig, pairs: list[tuple[Clip, Clip]], progress:
                     target.unlink(missing_ok=True)
             progress("render", done, len(pairs))
     if len(failed) == len(pairs):
-        raise UserError(f"no pair could be rendered; {pairs[0][1].clip_id}: {failed[pairs[0][1].clip_id]}",
-                        hint="The mannequin needs rotations; `macebench convert` makes them of other files.")  # fmt: skip
+        first = pairs[0][1].clip_id
+        raise UserError(
+            f"no pair could be rendered; {first}: {failed[first]}",
+            hint="The mannequin is posed by rotations: give .npz motions with `rotations`, BVH or SMPL parameters.",
+        )
     return Rendered(rendered.generated, rendered.truth, failed, notes)
 
 

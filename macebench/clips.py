@@ -237,7 +237,7 @@ def _from_folder(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
 
 
 def _frame_folders(folder: Path, taken: Collection[str]) -> dict[str, Path]:
-    """Folders of PNG pictures that say their frame rate (`macebench.media.framefolder`); `folder` itself is one clip."""
+    """Folders of PNG pictures that say their frame rate (`macebench.media.framefolder`), `folder` itself included."""
     from macebench.media import find_frame_folders
 
     found: dict[str, Path] = {}

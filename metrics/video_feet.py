@@ -25,6 +25,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from macebench.errors import Unscorable
 from macebench.metrics.activity import torso_length
@@ -88,14 +89,15 @@ def foot_slide(keypoints: FloatArray, *, fps: float) -> FootSlide:
     speed = (ankles[lag:] - ankles[:-lag]) * (fps / lag)
     low = _low(ankles[..., 1], max(1, round(WINDOW_S * fps / 2)))
     known = np.asarray(np.isfinite(speed).all(axis=2))
-    planted = known & low[:-lag] & low[lag:] & (np.abs(np.nan_to_num(speed[..., 1], nan=np.inf)) <= STILL_V)
+    steady = np.asarray(np.abs(np.nan_to_num(speed[..., 1], nan=np.inf)) <= STILL_V)
+    planted = np.logical_and.reduce([known, low[:-lag], low[lag:], steady])
     if not planted.any():
         raise Unscorable(NO_CONTACT)
     slide = float(np.linalg.norm(speed[planted], axis=1).mean())
     return FootSlide(slide, float(planted.any(axis=1)[known.any(axis=1)].mean()), int(planted.sum()))
 
 
-def _low(y: FloatArray, reach: int) -> FloatArray:
+def _low(y: FloatArray, reach: int) -> NDArray[np.bool_]:
     """(T, 2) whether each ankle (y down, body heights) is near the lowest place of either within `reach` steps."""
     from scipy.ndimage import maximum_filter1d
 

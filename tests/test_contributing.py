@@ -6,13 +6,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from macebench.media import write_wav
+from macebench.models.training.data import TrainingSet
+from macebench.motion import read_motion
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```python (?:file=(?P<file>\S+)|(?P<run>run))\n(?P<code>.*?)^```$", re.M | re.S)
 BLOCKS = list(BLOCK.finditer((ROOT / "CONTRIBUTING.md").read_text("utf-8")))
 FILES = {block["file"]: block["code"] for block in BLOCKS if block["file"]}
 SNIPPETS = [block["code"] for block in BLOCKS if block["run"]]
+
+
+def clicks(seconds, bpm, rate=22050):
+    since = (np.arange(int(seconds * rate)) / rate) % (60 / bpm)
+    return (np.sin(2 * np.pi * 1000 * since) * np.exp(-since / 0.01)).astype(np.float32)
 
 
 @pytest.fixture
@@ -38,8 +48,8 @@ def macebench_eval(workshop, tiny_world, *options):
 
 
 def test_there_is_an_example_of_each_kind():
-    assert set(FILES) == {"jerk.py", "centroid.py", "sway.py", "portrait.py", "copies.py"}
-    assert len(SNIPPETS) == 1
+    assert set(FILES) == {"jerk.py", "centroid.py", "sway.py", "portrait.py", "copies.py", "swings.py"}
+    assert len(SNIPPETS) == 2
 
 
 def test_a_clip_metric(workshop, tiny_world):
@@ -77,6 +87,37 @@ def test_a_data_set(workshop, tiny_world):
         "made:train",
     ]
     assert "reference clips   3 (made:train)" in run(workshop, *command, "--poses", str(tiny_world.poses), "--plan")
+
+
+def test_a_model_makes_motions(workshop):
+    sounds = workshop / "songs"
+    sounds.mkdir()
+    write_wav(sounds / "clicks.wav", clicks(3.0, 120), 22050)
+    command = [sys.executable, "-m", "macebench", "generate", "--model", "sway", "--plugin", "sway.py"]
+    run(workshop, *command, "--music", "songs", "--format", "npz", "--out", "swaying")
+    motion = read_motion(workshop / "swaying" / "clicks.npz")
+    assert (len(motion), motion.fps) == (60, 30.0)
+    assert abs(motion.rotations[:, 3, 2]).max() > 0.25
+    refused = subprocess.run([*command, "--music", "songs", "--beta", "0.5"], cwd=workshop, capture_output=True,
+                             text=True, check=False)  # fmt: skip
+    assert refused.returncode == 2
+    assert "does not take --beta" in refused.stderr
+
+
+@pytest.mark.slow
+def test_training_dances(workshop):
+    assert run(workshop, sys.executable, "-c", SNIPPETS[1]) == "5 dances, 0 left out, 750 frames\n"
+    made = TrainingSet.open(workshop / "training-set")
+    assert [row.id for row in made.sequences if row.split == "val"] == ["swing-110"]
+    for row in made.sequences:
+        beats = np.flatnonzero(made.music[made.rows(row), 34])
+        bpm = 60 * 30 / np.median(np.diff(beats))
+        assert bpm == pytest.approx(int(row.id.split("-")[1]), rel=0.06)
+    command = [sys.executable, "-m", "macebench", "train", "motion-expert", "--data", "training-set", "--out", "swings"]
+    quick = ["--steps", "2", "--threads", "1"]
+    small = ["model=tiny", "batch=2", "validation.clips=0", "validation.batches=0", "device=cpu"]
+    run(workshop, *command, *quick, *(word for change in small for word in ("--set", change)))
+    assert (workshop / "swings" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ def _vbench(python: Path | None) -> Iterator[str]:
     yield "     make it (numpy below 2, transformers 4.33.2 and setuptools below 81 must stay as they are here):"
     for step in vbench_package.STEPS:
         yield f"     {step}"
-    yield "     its weights lie in $VBENCH_CACHE_DIR (~/.cache/vbench): macebench doctor --vbench-python PATH lists them"
+    yield "     its weights are in $VBENCH_CACHE_DIR (~/.cache/vbench); doctor --vbench-python PATH lists them"
 
 
 def _weights() -> Iterator[str]:

@@ -203,9 +203,7 @@ class CmuSource:
                 name, self.genre, "cmu", self.licence, "synthetic", training_seed(name), f"cmu-{split}", split
             )
             music = genres[number % len(genres)]
-            found.append(
-                CmuItem(info, groups[split], music, self.seconds, training_seed(name), self.max_travel_m)
-            )
+            found.append(CmuItem(info, groups[split], music, self.seconds, training_seed(name), self.max_travel_m))
         return found
 
 

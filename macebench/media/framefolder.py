@@ -1,12 +1,13 @@
 """A folder of PNG pictures as a clip: what many tools write instead of a video.
 
-Such a folder is marked by ``frames.json`` with the frame rate, ``{"fps": 16}``, in it or in a folder above it (up to the
-folder that is scanned), so that one file speaks for many clips. Its pictures are its own ``*.png`` files, in the order of
-the numbers in their names (``frame_2`` before ``frame_10``). Picture k is shown at k / fps seconds. There is no sound.
+Such a folder is marked by ``frames.json`` with the frame rate, ``{"fps": 16}``, in it or in a folder above it (up to
+the folder that is scanned), so that one file speaks for many clips. Its pictures are its own ``*.png`` files, in the
+order of the numbers in their names (``frame_2`` before ``frame_10``). Picture k is shown at k / fps seconds. There is
+no sound.
 
-The pictures come out as those of a video do: 8-bit RGB, 16-bit ones brought to 8 bits, grey repeated, and the colours of
-a transparent one as they are stored, whatever its alpha; a picture of another size than the first is scaled to it. A PNG
-folder of a video's decoded frames gives the video's own pixels.
+The pictures come out as those of a video do: 8-bit RGB, 16-bit ones brought to 8 bits, grey repeated, and the colours
+of a transparent one as they are stored, whatever its alpha; a picture of another size than the first is scaled to it.
+A PNG folder of a video's decoded frames gives the video's own pixels.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def _decode(path: Path, index: int, limits: Limits) -> Any:
     context = av.CodecContext.create("png", "r")
     context.thread_count = 1
     try:
-        frames = [*context.decode(av.Packet(data)), *context.decode(None)]  # type: ignore[attr-defined]
+        frames = [*context.decode(av.Packet(data)), *context.decode(None)]
     except av.error.FFmpegError as error:
         if isinstance(error, MemoryError):
             raise

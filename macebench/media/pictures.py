@@ -352,10 +352,9 @@ def _look(video: Video) -> tuple[Geometry | None, tuple[str, ...], list[int]]:
 def notes_of(frame: Any) -> tuple[str, ...]:
     """What is not shown as it was meant: see `HDR_NOTE`, `GAMUT_NOTE` and `ALPHA_NOTE`."""
     transfer, primaries = int(frame.color_trc or 0), int(frame.color_primaries or 0)
-    if transfer in _HDR:
-        notes = [HDR_NOTE.format(_HDR[transfer])]
-    else:
-        notes = [GAMUT_NOTE] if primaries == _BT2020 else []
+    notes = [HDR_NOTE.format(name) for code, name in _HDR.items() if code == transfer]
+    if not notes and primaries == _BT2020:
+        notes.append(GAMUT_NOTE)
     if any(component.is_alpha for component in frame.format.components):
         notes.append(ALPHA_NOTE)
     return tuple(notes)

@@ -26,8 +26,8 @@ HEADS = (
 )
 EXPLANATION = (
     "Both sets of motions went through the same animator, with the same camera, look and music. The difference is "
-    "generated minus ground truth; what the animator itself does wrong is in both columns. Bold: the difference is more "
-    "than chance (Holm-adjusted p at most 0.05). Set metrics have no interval."
+    "generated minus ground truth; what the animator itself does wrong is in both columns. Bold: the difference is "
+    "more than chance (Holm-adjusted p at most 0.05). Set metrics have no interval."
 )
 
 

@@ -65,6 +65,7 @@ class MotionExpertConfig(BaseModel):
             dance and music meet in attention without positions only, and what belongs together has to be learnt.
         standardise_music: Bring every music feature to mean 0 and deviation 1 over the training data. Without it, the
             first cepstral coefficients (hundreds) drown the beat (0 or 1) for a long time.
+        quiet_start: Begin with layers that add nothing, so that the network starts as a linear map of its input.
         music_mean: (cond_dim,) mean of each feature; filled in by training.
         music_std: (cond_dim,) deviation of each feature; filled in by training.
         fps: Frames a second of motion and music features.
@@ -91,6 +92,7 @@ class MotionExpertConfig(BaseModel):
     attention_frames: int | None = Field(default=None, ge=8)
     aligned_music: bool = False
     standardise_music: bool = False
+    quiet_start: bool = False
     music_mean: tuple[float, ...] | None = Field(default=None, max_length=65536)
     music_std: tuple[float, ...] | None = Field(default=None, max_length=65536)
     fps: float = Field(default=30.0, gt=0, le=1000)

@@ -159,6 +159,8 @@ class MotionExpertNetwork(nn.Module):
         self.musiclayerstack = nn.ModuleList(MusicLayer(config) for _ in range(config.n_music_layers))
         self.dancelayerstack = nn.ModuleList(DanceLayer(config) for _ in range(config.n_dance_layers))
         self.final_layer = nn.Linear(width, config.n_features)
+        if config.quiet_start:
+            _silence(self.dancelayerstack)
 
     def forward(
         self,
@@ -219,6 +221,13 @@ class MotionExpertNetwork(nn.Module):
         for layer in self.dancelayerstack:
             tokens = layer(tokens, memory, embedding)
         return cast(Tensor, self.final_layer(tokens))
+
+
+def _silence(layers: nn.ModuleList) -> None:
+    """Let the layers add nothing: the last linear map of every block is zero."""
+    for name, parameter in layers.named_parameters():
+        if name.split(".")[-2] in ("out_proj", "linear2") and "attn" not in name:
+            nn.init.zeros_(parameter)
 
 
 def _embedding_mlp(width: int) -> nn.Sequential:

@@ -217,7 +217,8 @@ def _with_statistics(network: MotionExpertConfig, data: TrainingSet) -> MotionEx
     """The settings with mean and deviation of the training music, where they ask for it and name none."""
     if not network.standardise_music or network.music_mean is not None:
         return network
-    rows = np.concatenate([data.music[data.rows(row)] for row in data.sequences if row.split == "train"]).astype(np.float64)
+    used = [data.music[data.rows(row)] for row in data.sequences if row.split == "train"]
+    rows = np.concatenate(used).astype(np.float64)
     deviation = np.maximum(rows.std(axis=0), MIN_DEVIATION)
     return network.revised(
         music_mean=tuple(rows.mean(axis=0).round(6).tolist()), music_std=tuple(deviation.round(6).tolist())

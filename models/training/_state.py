@@ -20,6 +20,7 @@ import torch
 
 from macebench.errors import UserError
 from macebench.models.diffusion.ema import EMA
+from macebench.models.motion_expert.checkpoint import load
 from macebench.models.motion_expert.network import MotionExpertNetwork
 
 if TYPE_CHECKING:
@@ -57,8 +58,19 @@ def new_state(config: TrainingConfig, network_config: MotionExpertConfig, device
     """A fresh network with the weights that the seed gives, its EMA and its optimizer."""
     torch.manual_seed(config.seed)
     network = MotionExpertNetwork(network_config).to(device)
+    if config.start_from is not None:
+        _begin_with(network, Path(config.start_from))
     ema = EMA(network, config.ema_decay, warmup=config.ema_warmup)
     return State(network, ema, make_optimizer(config, network))
+
+
+def _begin_with(network: MotionExpertNetwork, path: Path) -> None:
+    """Put the weights of a finished training into a network of the same sizes."""
+    weights = load(path).network.state_dict()
+    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    if own != {name: tuple(value.shape) for name, value in weights.items()}:
+        raise UserError(f"{path} holds a network of other sizes.", hint="Set `network` as it was in that training.")
+    network.load_state_dict(weights)
 
 
 def make_optimizer(config: TrainingConfig, network: torch.nn.Module) -> torch.optim.Optimizer:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from macebench.errors import UserError
+from macebench.media import file_sha256
 from macebench.models.training._located import Located, read_settings, with_changes
 from macebench.protocol import canonical_json
 from macebench.registry import unknown
@@ -82,6 +83,7 @@ class TrainingConfig(_Settings):
 
     model: str = Field("small", description="Preset of the network: paper, released, small or tiny.")
     network: dict[str, Any] = Field(default_factory=dict, description="Fields of the preset that are changed.")
+    start_from: str | None = Field(None, description="Weights (.safetensors) to begin with; none: the seed's own.")
     data: tuple[str, ...] = Field(
         ("demo",),
         description="demo, demo:N, aist:DIR, finedance:DIR, folder:MOTIONS:MUSIC, cmu:DIR or built training sets.",
@@ -172,6 +174,8 @@ class TrainingConfig(_Settings):
     def hash(self) -> str:
         """SHA-256 of what decides the weights."""
         values = {name: value for name, value in self.plain().items() if name not in SCHEDULING}
+        if self.start_from is not None:
+            values["start_from"] = file_sha256(self.start_from)
         values |= {"network": self.network_config().model_dump(mode="json"), "steps": self.steps}
         return hashlib.sha256(canonical_json(values).encode()).hexdigest()
 

@@ -33,7 +33,10 @@ skeleton: none
 sampling: {fps: 1.0}
 metrics: [%s]
 """
-STREAMED = "imaging_quality, aesthetic_quality, subject_consistency, background_consistency, temporal_flickering, ms_flow, dynamic_degree"
+STREAMED = (
+    "imaging_quality, aesthetic_quality, subject_consistency, background_consistency, temporal_flickering, ms_flow, "
+    "dynamic_degree"
+)
 INTERPOLATED = "motion_smoothness"
 
 

@@ -1,4 +1,4 @@
-"""One side of `bench_vbench_side_by_side.py`: runs in the interpreter of vbench or in ours, and prints one line of JSON.
+"""One side of `bench_vbench_side_by_side.py`: runs in vbench's interpreter or in ours, and prints JSON.
 
     <python> vbench_side.py theirs|ours <folder of weights> <video.mp4> <dimension> ... [--threads N]
 

@@ -12,6 +12,7 @@ from macebench.errors import UserError
 from macebench.media import Decoder
 from macebench.motion import read_motion, resample_motion, write_motion
 
+ASIDE = np.array([1.0, 0.0, 0.0])
 PROTOCOL = """
 name: pictures
 version: 1
@@ -64,7 +65,9 @@ def test_slower_motions_move_less_in_the_same_pictures(world):
     assert float(flicker["difference"]) > 0
     for row in (speed, flicker):
         assert row["n"] == "3"
-        assert float(row["difference"]) == pytest.approx(float(row["generated"]) - float(row["ground_truth"]), abs=1e-12)
+        assert float(row["difference"]) == pytest.approx(
+            float(row["generated"]) - float(row["ground_truth"]), abs=1e-12
+        )
         assert float(row["low"]) <= float(row["difference"]) <= float(row["high"])
     page = (world / "out" / "cascade.html").read_text("utf-8")
     assert "dynamic_" in page
@@ -83,7 +86,7 @@ def test_a_motion_against_itself_has_no_gap(world):
 def test_both_are_seen_by_one_camera(world, dance, tmp_path):
     """A dancer who stands a metre aside stands aside in the picture, too."""
     truth = dance(0, seconds=0.2)
-    aside = truth.replace(joints=truth.joints + [1.0, 0, 0], root=truth.root + [1.0, 0, 0])
+    aside = truth.replace(joints=truth.joints + ASIDE, root=truth.root + ASIDE)
     targets = (tmp_path / "one.mp4", tmp_path / "two.mp4")
     render_both((aside, truth), targets, size=96)
     one, two = (frames(path).astype(int) for path in targets)

@@ -115,3 +115,17 @@ def test_real_footage_against_the_demo(world, tmp_path):
     clips = pd.read_parquet(tmp_path / "b" / "clips.parquet").query("role == 'generated'").set_index("clip_id")
     assert json.loads(clips.loc["tensorflow__pose_1", "reasons"]) == {}
     assert np.isfinite(clips.loc["tensorflow__pose_1", "bas_corrected"])
+
+
+def test_pictures_are_scored_as_far_as_that_needs_no_download(world):
+    folder, printed, _ = world
+    found = scores(folder / "run-pictures")
+    for name in ("temporal_flickering", "ms_flow", "dynamic_degree", "video_foot_slide"):
+        assert found["ground-truth"][name]["n_unscored"] == 0
+    assert found["foot-skate"]["video_foot_slide"]["value"] > 1.5 * found["ground-truth"]["video_foot_slide"]["value"]
+    for damage in ("re-encoded", "blurred"):
+        row = scores(folder / f"run-{damage}")[damage]
+        assert 20 < row["psnr"]["value"] < 40
+        assert 0.7 < row["ssim"]["value"] < 0.99
+        assert f"pairs       {damage}: psnr" in printed
+    assert "macebench eval --protocol vbench6-fixed/1" in printed

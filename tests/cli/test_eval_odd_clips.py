@@ -122,7 +122,9 @@ def test_reasons_of_short_and_small_clips(table):
     assert {name: reasons(rows, "two").get(name) for name in ("motion_smoothness", "ms_flow")} == dict.fromkeys(
         ("motion_smoothness", "ms_flow"), SHORT
     )
-    assert np.isfinite(rows.loc["two", ["imaging_quality", "subject_consistency", "temporal_flickering"]].astype(float)).all()
+    assert np.isfinite(
+        rows.loc["two", ["imaging_quality", "subject_consistency", "temporal_flickering"]].astype(float)
+    ).all()
     assert np.isfinite(rows.loc["one", ["imaging_quality", "aesthetic_quality"]].astype(float)).all()
     assert reasons(rows, "small") == {"motion_smoothness": SMALL}
 

@@ -88,7 +88,9 @@ def test_timestamps_are_kept_whatever_the_batches():
 
 def evidence(tmp_path, frames):
     missing = Missing("none")
-    return Evidence(Clip("a", tmp_path / "a.mp4", "0" * 64), 1.0, missing, missing, frames, lacking={"dino_b16": "gone"})
+    return Evidence(
+        Clip("a", tmp_path / "a.mp4", "0" * 64), 1.0, missing, missing, frames, lacking={"dino_b16": "gone"}
+    )
 
 
 def test_the_registered_metric(tmp_path):
