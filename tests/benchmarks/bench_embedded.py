@@ -151,12 +151,13 @@ def danced(pieces: Sequence[Piece], motions: Sequence[Motion]) -> list[Evidence]
 
 
 def sampled(expert: MotionExpert, pieces: Sequence[Piece], beta: float, steps: int, genre: str) -> list[Motion]:
-    """A dance of the model for each piece; the seed is the number of the piece."""
+    """A dance of the model for each piece; the seed is the number of the piece. CFG takes the scale 1 / beta."""
+    knob = {"beta": beta} if expert.config.guidance == "gft" else {"scale": 1.0 / beta}
     names = {piece.genre if genre == "own" else None for piece in pieces}
     found: dict[int, Motion] = {}
     for name in sorted(names, key=str):
         rows = [row for row, piece in enumerate(pieces) if name is None or piece.genre == name]
-        made = expert.sample([pieces[row].features for row in rows], name, seeds=rows, steps=steps, beta=beta)
+        made = expert.sample([pieces[row].features for row in rows], name, seeds=rows, steps=steps, **knob)
         found |= dict(zip(rows, made, strict=True))
     return [found[row] for row in range(len(pieces))]
 
@@ -275,7 +276,9 @@ def of_run(folder: Path) -> Checkpoint:
     if not found:
         raise SystemExit(f"{folder} has no checkpoint")
     settings, values = load_config(folder / CONFIG), read_checkpoint(found[-1][1], torch.device("cpu"))
-    config = MotionExpertConfig.model_validate(json.loads(values["identity"])["network"])
+    fields = json.loads(values["identity"])["network"]
+    known = {name: value for name, value in fields.items() if value or name in MotionExpertConfig.model_fields}
+    config = MotionExpertConfig.model_validate(known)
     network = MotionExpertNetwork(config).eval()
     mean = EMA(network, settings.ema_decay)
     mean.load_state_dict(values["ema"])

@@ -1,16 +1,13 @@
-"""docs/motion-expert.md is true: its examples run, its tables equal the code, its commands have the options it names."""
+"""docs/motion-expert.md is true: its examples run and its tables equal the code."""
 
 import doctest
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import torch
-import typer
 
 from macebench import registry
-from macebench.cli.app import app
 from macebench.models.diffusion.guidance import DROP_PROBABILITY
 from macebench.models.motion_expert.config import PRESETS
 from macebench.models.motion_expert.editing import MODES
@@ -20,11 +17,6 @@ from macebench.models.training.ablation import VARIANTS
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "motion-expert.md"
 TEXT = PAGE.read_text("utf-8")
-COMMANDS = [
-    line.split("#")[0].strip()
-    for block in re.findall(r"^```bash\n(.*?)^```$", TEXT, re.M | re.S)
-    for line in block.splitlines()
-]
 
 
 def cells(line):
@@ -74,25 +66,9 @@ def test_every_mode_variant_and_source_of_dances_is_there():
     assert {*registry.BUILTIN["dances"], "DIR"} == set(named)
 
 
-@pytest.mark.parametrize("line", sorted({line for line in COMMANDS if "macebench" in line}))
-def test_commands_have_the_options_that_the_page_gives_them(line):
-    words = shlex.split(line)
-    words = words[words.index("macebench") + 1 :]
-    command = typer.main.get_command(app)
-    while hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
-    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    assert {word for word in words if word.startswith("--")} <= known
-
-
 def test_every_switch_of_the_network_is_explained():
     config = PRESETS["paper"]
     switches = [name for name, value in config if isinstance(value, bool)]
     assert {"aligned_music", "standardise_music"} <= set(switches)
     assert not any(getattr(config, name) for name in switches), "the page says that they are off in `paper`"
     assert all(f"`{name}`" in TEXT for name in switches)
-
-
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)", TEXT):
-        assert (PAGE.parent / target).is_file(), target
