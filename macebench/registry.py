@@ -24,6 +24,7 @@ from macebench.types import Better
 Group = Literal["metrics", "features", "statistics", "models", "datasets", "dances", "stages", "poses"]
 T = TypeVar("T")
 MAX_LISTED = 8
+_PLUGIN = "macebench_plugin_"
 
 BUILTIN: dict[str, dict[str, str]] = {
     "metrics": {
@@ -362,7 +363,7 @@ def load_plugin(path: Path) -> None:
     path = Path(path).resolve()
     if not path.is_file():
         raise UserError(f"plugin file {path} does not exist.", hint="--plugin takes a Python file.")
-    module_name = f"macebench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    module_name = f"{_PLUGIN}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if module_name in sys.modules:
         return
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -378,3 +379,14 @@ def load_plugin(path: Path) -> None:
     except Exception as error:
         del sys.modules[module_name]
         raise UserError(f"plugin file {path} failed: {type(error).__name__}: {error}") from error
+
+
+def load_plugins(paths: Iterable[Path]) -> None:
+    """`load_plugin` for each, as the first thing that a worker process does."""
+    for path in paths:
+        load_plugin(path)
+
+
+def plugin_files() -> tuple[Path, ...]:
+    """The files that `load_plugin` has run in this process, in their order."""
+    return tuple(Path(str(module.__file__)) for name, module in sys.modules.items() if name.startswith(_PLUGIN))

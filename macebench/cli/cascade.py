@@ -20,7 +20,10 @@ def cascade(
     reference_motions: Annotated[str | None, typer.Option(help="Ground-truth motions of the same names.")] = None,
     videos: Annotated[Path | None, typer.Option(help="Instead: videos of the generated motions.")] = None,
     reference_videos: Annotated[Path | None, typer.Option(help="Videos of the ground-truth motions.")] = None,
-    animator: Annotated[str, typer.Option(help="What renders motions.")] = "mannequin",
+    animator: Annotated[
+        str,
+        typer.Option(help="mannequin is the only one built in; for others give --videos and --reference-videos."),
+    ] = "mannequin",
     protocol: Annotated[list[str] | None, typer.Option(help="Protocol id or YAML file; repeatable.")] = None,
     music: Annotated[Path | None, typer.Option(help="Folder of sound files, by file name.")] = None,
     motion_fps: Annotated[float | None, typer.Option(help="Frame rate of motions that do not say theirs.")] = None,
@@ -34,9 +37,10 @@ def cascade(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("runs/cascade"),
     plugin: Plugins = None,
 ) -> int:
-    """How much worse an animator gets when generated motions drive it instead of ground-truth ones.
+    """Compare one animator's videos of generated and of ground-truth motions.
 
-    Both sets are rendered alike and scored under the same protocol; the table has the differences and their tests.
+    How much worse does the animator get when generated motions drive it? Both sets are rendered alike and scored under
+    the same protocol; the table has the differences and their tests.
     With an animator of your own, give the videos that it made of both sets.
 
     Example: macebench cascade --motions generated/ --reference-motions finedance/test --out runs/cascade

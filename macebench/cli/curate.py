@@ -32,7 +32,7 @@ class _RunImplied(TyperGroup):
         return super().parse_args(ctx, args if args and args[0] in self.commands else ["run", *args])
 
 
-app = typer.Typer(cls=_RunImplied, help="Raw videos to a data set.", no_args_is_help=False)
+app = typer.Typer(cls=_RunImplied, help="Turn raw videos into a data set of clips.", no_args_is_help=False)
 _Dataset = Annotated[Path, typer.Option("--dataset", help="Folder of the data set.")]
 _Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Change one setting; repeatable.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from macebench.cli.console import progress_bar, say
+from macebench.cli.generate import Beta, Checkpoint, Genre, Scale
 from macebench.errors import EXIT_OK, MediaError, UserError
 
 if TYPE_CHECKING:
@@ -16,30 +17,42 @@ if TYPE_CHECKING:
     from macebench.types import Motion
 
 OUTPUTS = (".npz", ".bvh", ".mp4")
+USUAL_SPEED = "joint_speed_p99_m_s"
+"""Entry of a checkpoint's card: 99th percentile of the speeds of joints in its training data, in m/s."""
+_KEEP = "Spans to keep, in seconds: 0:2,4:6. Needed by inbetween."
+_SECONDS = "Length of the result. \\[continue: the music's; else the dance's]"
+_RESAMPLE = "Do each step N times (RePaint): smoother seams, N times slower."
 
 
 def edit(
     motion: Annotated[Path, typer.Argument(help="The dance: a motion file.")],
     music: Annotated[Path, typer.Option(help="Sound file; its start is the dance's start.")],
-    mode: Annotated[str, typer.Option(help="What is kept: inbetween, continue, upper, lower or root.")],
+    mode: Annotated[str, typer.Option(help="What to KEEP: inbetween, continue, upper, lower or root; see above.")],
     out: Annotated[Path, typer.Option(help="File to write: .npz, .bvh or .mp4.")],
-    keep: Annotated[str | None, typer.Option(help="Spans to keep in seconds: 0:2,4:6.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="Length of the result.")] = None,
+    keep: Annotated[str | None, typer.Option(help=_KEEP)] = None,
+    seconds: Annotated[float | None, typer.Option(help=_SECONDS)] = None,
     seed: Annotated[int, typer.Option(help="Seed.", min=0)] = 0,
-    genre: Annotated[str | None, typer.Option(help="Genre that the checkpoint knows.")] = None,
-    beta: Annotated[float | None, typer.Option(help="0 faithful to 1 diverse.")] = None,
-    scale: Annotated[float | None, typer.Option(help="Guidance of a CFG model.")] = None,
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
-    resample: Annotated[int, typer.Option(help="Repetitions of each step: smoother seams, as many times slower.")] = 1,
+    genre: Genre = None,
+    beta: Beta = None,
+    scale: Scale = None,
+    steps: Annotated[int, typer.Option(help="Denoising steps; fewer is faster.")] = 50,
+    resample: Annotated[int, typer.Option(help=_RESAMPLE)] = 1,
     blend: Annotated[float, typer.Option(help="Seconds over which seams are blended; 0 leaves them.")] = 0.2,
     motion_fps: Annotated[float | None, typer.Option(help="Frame rate of a motion that does not say its own.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint of the Motion Expert.")] = None,
+    checkpoint: Checkpoint = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> int:
     """Keep a part of a dance and let the Motion Expert make the rest to the music.
 
-    inbetween keeps spans of time; continue the beginning; upper trunk, arms and head; lower path, pelvis and legs;
-    root the path alone. What is kept is the input's own, at 30 frames a second.
+    inbetween: keep the spans of --keep.
+
+    continue: keep the beginning.
+
+    upper / lower: keep that half of the body.
+
+    root: keep the path.
+
+    What is kept is the input's own, at 30 frames a second.
 
     Example: macebench edit dance.npz --music song.wav --mode inbetween --keep 0:2,4:6 --out edited.npz
 
@@ -67,7 +80,7 @@ def edit(
             progress=lambda done, total: progress("sampling", done, total),
         )  # fmt: skip
     _write(out, made, music)
-    _report(out, made, plan, dance)
+    _report(out, made, plan, dance, expert.card.get(USUAL_SPEED))
     return EXIT_OK
 
 
@@ -108,7 +121,7 @@ def _write(out: Path, motion: Motion, music: Path) -> None:
         write_motion(out.with_suffix(out.suffix.lower()), motion)
 
 
-def _report(out: Path, motion: Motion, plan: EditPlan, dance: Motion) -> None:
+def _report(out: Path, motion: Motion, plan: EditPlan, dance: Motion, usual: object) -> None:
     from macebench.models.motion_expert.editing import input_frames, kept_parts, seam_speed
 
     n_input = input_frames(dance)
@@ -117,4 +130,5 @@ def _report(out: Path, motion: Motion, plan: EditPlan, dance: Motion) -> None:
     say(f"{out}: {len(motion)} frames, {whole} of them kept whole")
     speed = seam_speed(motion, plan, n_input)
     if not math.isnan(speed):
-        say(f"fastest joint over a seam: {speed:.2f} m/s")
+        known = f" (99 % of training speeds are below {usual:.2f} m/s)" if isinstance(usual, int | float) else ""
+        say(f"fastest joint over a seam: {speed:.2f} m/s{known}")

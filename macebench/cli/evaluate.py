@@ -28,6 +28,8 @@ ANIMATION = "animation"
 _PAIRS_HINT = "`macebench eval --track animation --videos A --reference B` compares videos in pairs."
 DEFAULT_PROTOCOL = {"video": "ma2d-fixed/1", "motion": "motion3d-fixed/1"}
 
+_MODEL = "Name of the row; a registered model (mace-dance, ...) is run first to make the dances."
+
 
 def evaluate(
     reference: Annotated[str, typer.Option(help="Reference clips: a folder, or DIR:SPLIT of a data set.")],
@@ -35,7 +37,7 @@ def evaluate(
     motions: Annotated[str | None, typer.Option(help="Folder of generated 3-D motions, or DIR:SPLIT.")] = None,
     motion_fps: Annotated[float | None, typer.Option(help="Frame rate of motions that do not say theirs.")] = None,
     training: Annotated[str | None, typer.Option(help="Training set, to find copies of it: DIR or DIR:SPLIT.")] = None,
-    model: Annotated[str | None, typer.Option(help="Name of the row; or a calibration model.")] = None,
+    model: Annotated[str | None, typer.Option(help=_MODEL)] = None,
     protocol: Annotated[list[str] | None, typer.Option(help="Protocol id or YAML file; repeatable.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="One more metric; repeatable.")] = None,
     music: Annotated[Path | None, typer.Option(help="Folder of sound files, by file name.")] = None,

@@ -8,39 +8,50 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from macebench.cli.console import duration, progress_bar, say
+from macebench.cli.plugins import Plugins, load_all
 from macebench.errors import EXIT_OK, EXIT_UNSCORED, UserError
 
 if TYPE_CHECKING:
     from macebench.generate import Generated, Planned
 
 DEFAULT_FORMATS = {"motion": "npz,mp4", "video": "mp4"}
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(help="Weights: .safetensors, or the authors' .pt. \\[the one in the package]"),
+]
+Genre = Annotated[str | None, typer.Option(help="Genre, one of those the checkpoint was trained on. \\[unknown genre]")]
+Beta = Annotated[
+    float | None,
+    typer.Option(help="Diversity, 0 to 1: near 0 faithful to the music and alike, 1 diverse. \\[0.75]"),
+]
+Scale = Annotated[float | None, typer.Option(help="Guidance weight; only for checkpoints trained with cfg. \\[2]")]
+_MODEL = "Model to run: motion-expert, mace-dance, ... (`macebench ls models`)."
+_DATASET = "Take the sound of these clips as music: DIR or DIR:SPLIT. Give this or --music."
+_FORMAT = "npz, bvh, aist, mp4, or several with commas (then one folder each). \\[npz,mp4; mp4 for video models]"
 
 
 def generate(
-    model: Annotated[str, typer.Option(help="Registered model.")],
-    dataset: Annotated[str | None, typer.Option(help="Dance to the sound of these clips: DIR or DIR:SPLIT.")] = None,
+    model: Annotated[str, typer.Option(help=_MODEL)],
+    dataset: Annotated[str | None, typer.Option(help=_DATASET)] = None,
     music: Annotated[Path | None, typer.Option(help="Dance to a sound file, or to those of a folder.")] = None,
     out: Annotated[Path, typer.Option(help="Output folder.")] = Path("generated"),
-    form: Annotated[
-        str | None,
-        typer.Option("--format", help="Of npz, bvh, aist, mp4; several with commas: a folder each."),
-    ] = None,
+    form: Annotated[str | None, typer.Option("--format", help=_FORMAT)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the run.", min=0)] = 0,
-    seeds: Annotated[int, typer.Option(help="Dances for each piece.", min=1)] = 1,
+    seeds: Annotated[int, typer.Option(help="How many different dances for each piece.", min=1)] = 1,
     limit: Annotated[int | None, typer.Option(help="Only the first N pieces.", min=1)] = None,
     workers: Annotated[int, typer.Option(help="Worker processes.", min=1)] = 1,
-    checkpoint: Annotated[Path | None, typer.Option(help="Checkpoint of the model.")] = None,
-    genre: Annotated[str | None, typer.Option(help="Genre that the checkpoint knows.")] = None,
-    beta: Annotated[float | None, typer.Option(help="0 faithful to 1 diverse.")] = None,
-    scale: Annotated[float | None, typer.Option(help="Guidance of a CFG model.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
-    eta: Annotated[float | None, typer.Option(help="Noise of DDIM, 0 to 1.")] = None,
+    checkpoint: Checkpoint = None,
+    genre: Genre = None,
+    beta: Beta = None,
+    scale: Scale = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps of ddim; fewer is faster. \\[50]")] = None,
+    eta: Annotated[float | None, typer.Option(help="Fresh noise in each ddim step, 0 (none) to 1. \\[1]")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddim or ddpm.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Only the first N seconds of each piece.")] = None,
-    max_seconds: Annotated[float | None, typer.Option(help="Refuse longer pieces; 600 by default.")] = None,
+    max_seconds: Annotated[float | None, typer.Option(help="Refuse longer pieces; at most 1200. \\[600]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and stop.")] = False,
-    plugin: Annotated[list[Path] | None, typer.Option(help="Python file that registers more.")] = None,
+    plugin: Plugins = None,
 ) -> int:
     """Run one model over music and write a dance for each piece; what is there already is kept.
 
@@ -52,10 +63,8 @@ def generate(
     """
     from macebench.generate import generate as run_model
     from macebench.generate import plan_generation
-    from macebench.registry import load_plugin
 
-    for path in plugin or ():
-        load_plugin(path)
+    load_all(plugin)
     given = {
         "checkpoint": checkpoint, "genre": genre, "beta": beta, "scale": scale, "steps": steps, "eta": eta,
         "sampler": sampler, "seconds": seconds, "max_seconds": max_seconds, "device": device,

@@ -14,7 +14,7 @@ GROUPS = ("models", "metrics", "features", "protocols", "stages", "datasets", "d
 
 
 def ls(group: Annotated[str, typer.Argument(help=", ".join(GROUPS))] = "models", plugin: Plugins = None) -> None:
-    """List what is there."""
+    """List models, metrics, protocols, dances ..."""
     load_all(plugin)
     if group not in GROUPS:
         raise unknown("group", group, GROUPS, "macebench ls --help")

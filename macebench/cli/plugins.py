@@ -12,7 +12,6 @@ Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python fil
 
 def load_all(paths: list[Path] | None) -> None:
     """Run each file, so that what it registers is known."""
-    from macebench.registry import load_plugin
+    from macebench.registry import load_plugins
 
-    for path in paths or ():
-        load_plugin(path)
+    load_plugins(paths or ())

@@ -9,40 +9,45 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from macebench.cli.console import duration, progress_bar, say
+from macebench.cli.plugins import Plugins, load_all
 from macebench.errors import EXIT_OK, UserError
 
 if TYPE_CHECKING:
     from macebench.models.training.config import TrainingConfig
 
-app = typer.Typer(help="Train a model.", no_args_is_help=True)
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change one setting; repeatable.")
-]
+app = typer.Typer(help="Train a model (motion-expert).", no_args_is_help=True)
+_SET = "Change one setting: lr=2e-4, network.mixer=mamba; repeatable."
+_DATA = (
+    "demo, demo:N:SECONDS, cmu:DIR:N[:SECONDS], aist:DIR, finedance:DIR, folder:MOTIONS:MUSIC, NAME or NAME:TEXT of "
+    "`macebench ls dances`, or a built training set; repeatable: the sets are joined."
+)
+_PLAN = "Build the data, measure three steps, say how long it takes, and stop."
+_FRESH = "Go on from the last checkpoint, or DELETE this run's files and start anew."
+Changes = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help=_SET)]
 Data = Annotated[
     list[str] | None,
-    typer.Option(
-        help="demo, demo:N, aist:DIR, finedance:DIR, folder:MOTIONS:MUSIC, cmu:DIR or a built training set; repeatable."
-    ),
+    typer.Option(help=_DATA),
 ]
-Threads = Annotated[int | None, typer.Option(help="CPU threads.", min=1)]
+Threads = Annotated[int | None, typer.Option(help="CPU threads. \\[all cores]", min=1)]
 Workers = Annotated[int, typer.Option(help="Processes that prepare the data.", min=1)]
 
 
 @app.command("motion-expert")
 def motion_expert(
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of settings; --print-config shows all of them.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder (needed to train).")] = None,
     changes: Changes = None,
     data: Data = None,
-    steps: Annotated[int | None, typer.Option(help="Updates of the weights.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates of the weights. \\[20000]", min=1)] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N sequences of each data set.", min=1)] = None,
     workers: Workers = 1,
     threads: Threads = None,
-    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on from the last checkpoint, or anew.")] = True,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Measure three steps, say what it would take, and stop.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume/--fresh", help=_FRESH)] = True,
+    plan: Annotated[bool, typer.Option("--plan", help=_PLAN)] = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print all settings, and stop.")] = False,
+    plugin: Plugins = None,
 ) -> int:
     """Train the Motion Expert: music to 3-D dance.
 
@@ -56,6 +61,7 @@ def motion_expert(
     """
     from macebench.models.training.config import config_text, load_config
 
+    load_all(plugin)
     settings = load_config(config, [*(changes or ()), *changes_of(data=data, steps=steps, threads=threads)])
     if print_config:
         say(config_text(settings).rstrip())
@@ -81,7 +87,7 @@ def _train(config: TrainingConfig, out: Path, resume: bool, limit: int | None, w
         return EXIT_OK
     say(f"steps       {result.steps} in {duration(result.seconds)} (this call)")
     say(f"parameters  {result.parameters:,}")
-    say(f"loss        {result.loss:.5f} (mean of the last 100 steps)")
+    say(f"loss        {result.loss:.5f} (mean of the last {result.loss_steps} steps)")
     for name, value in result.validation.items():
         say(f"  {name:<20} {value:.5g}")
     if result.skipped:

@@ -409,7 +409,8 @@ class AistSource:
         pickled = [path for path in dances.values() if path.suffix.lower() in PICKLE_SUFFIXES]
         if pickled and not self.trust_pickle:
             hint = (
-                f"Convert them: macebench convert {base / 'motions'} --out FOLDER --trust-pickle, or trust them here."
+                f"`macebench convert {base / 'motions'} --out {base / 'npz'} --trust-pickle` converts them; then let "
+                "the folder npz take the place of motions."
             )
             raise UserError(f"{pickled[0]} is a pickle.", hint=hint)
         sounds: dict[str, Path] = {}

@@ -2,9 +2,9 @@
 
 Motion beats are the minima of speed (`macebench.metrics.beats.motion_beats`, ``fixed``). A path goes through pairs
 (music beat, motion beat), both increasing. Dynamic programming chooses the pairs: it costs to leave out a music beat,
-more to leave a motion beat between two pairs, and to play faster or slower. Between pairs time runs evenly, so the local
-rate (seconds of motion in a second of music) is the path's slope, never outside `RATES`. The rate changes only on the
-pairs, where the body is slowest. Positions are not touched: a planted foot stays planted.
+more to leave a motion beat between two pairs, and to play faster or slower. Between pairs time runs evenly, so the
+local rate (seconds of motion in a second of music) is the path's slope, never outside `RATES`. The rate changes only on
+the pairs, where the body is slowest. Positions are not touched: a planted foot stays planted.
 
 A dance that was warped to music belongs to it by construction: what is recorded of it is ``pairing = "synthetic"``.
 """

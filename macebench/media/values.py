@@ -69,6 +69,9 @@ class VideoInfo:
     steady_fps: float | None = None
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "notes", tuple(self.notes))  # a list where it was read from JSON
+
 
 @dataclass(frozen=True)
 class FrameBatch:

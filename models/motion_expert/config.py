@@ -65,7 +65,9 @@ class MotionExpertConfig(BaseModel):
             dance and music meet in attention without positions only, and what belongs together has to be learnt.
         standardise_music: Bring every music feature to mean 0 and deviation 1 over the training data. Without it, the
             first cepstral coefficients (hundreds) drown the beat (0 or 1) for a long time.
-        quiet_start: Begin with layers that add nothing, so that the network starts as a linear map of its input.
+        quiet_start: Begin with the last map of every block of the dance layers at zero. What such a layer then adds is
+            FiLM's shift alone: one vector for all frames, which depends on time and beta and on nothing else. The
+            network starts as a linear map of its input (and, with `aligned_music`, of the encoded music) plus that.
         music_mean: (cond_dim,) mean of each feature; filled in by training.
         music_std: (cond_dim,) deviation of each feature; filled in by training.
         fps: Frames a second of motion and music features.
@@ -151,6 +153,9 @@ class MotionExpertConfig(BaseModel):
         return MotionExpertConfig.model_validate({**self.model_dump(), **changes})
 
 
+DEMO_GENRES = ("disco", "electro", "funk", "hiphop", "house", "modern", "pop")
+"""Genres of the procedural dances, and of the recorded ones (``modern``)."""
+
 _RELEASED = MotionExpertConfig()
 
 PRESETS: Mapping[str, MotionExpertConfig] = MappingProxyType(
@@ -158,9 +163,9 @@ PRESETS: Mapping[str, MotionExpertConfig] = MappingProxyType(
         "released": _RELEASED,
         "paper": _RELEASED.revised(genres=()),
         "small": MotionExpertConfig(
-            latent_dim=192, ff_dim=384, n_dance_layers=4, n_music_layers=2, n_heads=4, d_state=8, dropout=0.05,
-            genres=("electro", "funk", "pop", ANY_GENRE), unknown_genre="index", attention_frames=150,
-            horizon_frames=150,
+            latent_dim=128, ff_dim=256, n_dance_layers=4, n_music_layers=1, n_heads=4, d_state=8, dropout=0.0,
+            genres=(*DEMO_GENRES, ANY_GENRE), unknown_genre="index", attention_frames=60, aligned_music=True,
+            standardise_music=True, quiet_start=True, horizon_frames=150,
         ),
         "tiny": MotionExpertConfig(
             latent_dim=32, ff_dim=64, n_dance_layers=2, n_music_layers=1, n_heads=2, d_state=4, dropout=0.0,

@@ -224,7 +224,7 @@ class MotionExpertNetwork(nn.Module):
 
 
 def _silence(layers: nn.ModuleList) -> None:
-    """Let the layers add nothing: the last linear map of every block is zero."""
+    """Let the blocks give nothing, so that a layer adds FiLM's shift alone: their last linear maps are zero."""
     for name, parameter in layers.named_parameters():
         if name.split(".")[-2] in ("out_proj", "linear2") and "attn" not in name:
             nn.init.zeros_(parameter)

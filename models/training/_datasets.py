@@ -7,6 +7,7 @@
 | ``finedance:DIR`` | FineDance |
 | ``folder:MOTIONS:MUSIC`` | motions and the music of the same file names |
 | ``cmu:DIR``, ``cmu:DIR:N``, ``cmu:DIR:N:SECONDS`` | CMU's BVH files, made to meet procedural music |
+| ``NAME``, ``NAME:TEXT`` | a source that is registered under ``dances``, made with the text as its only argument |
 | ``DIR`` | a training set that is built (`macebench.models.training.data.build_training_set`) |
 
 One name of a built set is opened as it is. Anything else is built below the run folder, in a folder named after what is
@@ -17,7 +18,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +31,7 @@ from numpy.typing import NDArray
 
 from macebench import registry
 from macebench.errors import UserError
+from macebench.models.motion_expert.codec import FPS, decode
 from macebench.models.training.data import Item, ItemInfo, Source, TrainingSet, build_training_set
 from macebench.protocol import canonical_json
 from macebench.types import FloatArray, Motion
@@ -40,7 +44,12 @@ TABLE = "sequences.json"
 UNKNOWN = "unknown"
 MIN_DEVIATION = 1e-3
 """A music feature that varies less is not blown up."""
-_HINT = "Allowed are demo, demo:N, aist:DIR, finedance:DIR, folder:MOTIONS:MUSIC, cmu:DIR and folders of built sets."
+MAX_SPEED_FRAMES = 20_000
+"""Training frames that `joint_speed_p99` looks at."""
+_HINT = (
+    "Allowed are demo, demo:N, aist:DIR, finedance:DIR, folder:MOTIONS:MUSIC, cmu:DIR, folders of built sets, and "
+    "NAME:TEXT for other names that `macebench ls dances` lists."
+)
 Progress = Callable[[str, int, int], None]
 
 
@@ -93,7 +102,22 @@ def source_of(name: str) -> Source:
         return found
     if (Path(name) / TABLE).is_file():
         return BuiltSource(name)
+    if kind in registry.names("dances"):
+        return _registered(kind, rest, name)
     raise UserError(f"data {name!r} is no data set and no folder of a built one.", hint=_HINT)
+
+
+def _registered(kind: str, text: str, name: str) -> Source:
+    """A source of somebody else: made with the text, or with nothing where there is none."""
+    make = registry.get("dances", kind)
+    given = (text,) if text else ()
+    try:
+        inspect.signature(make).bind(*given)
+    except TypeError as error:
+        wanted = f"{kind} alone" if text else f"{kind}:TEXT"
+        raise UserError(f"data {name!r}: {kind} cannot be made so: {error}.", hint=f"Try {wanted}.") from error
+    found: Source = make(*given)
+    return found
 
 
 _FOLDERS = ("aist", "finedance")
@@ -173,8 +197,6 @@ class _BuiltItem:
         return {"kind": "built", "version": 1, "set": self.sha256, "id": self.info.id}
 
     def load(self) -> tuple[Motion, FloatArray]:
-        from macebench.models.motion_expert.codec import decode
-
         made = TrainingSet.open(self.folder)
         rows = made.rows(made.sequences[self.number])
         music = np.asarray(made.music[rows], dtype=np.float64)
@@ -197,6 +219,21 @@ def licences(data: TrainingSet) -> dict[str, int]:
     for item in data.sequences:
         found[item.licence] = found.get(item.licence, 0) + 1
     return dict(sorted(found.items()))
+
+
+def joint_speed_p99(data: TrainingSet) -> float:
+    """99th percentile over frames of the speed of the fastest joint in the training data, in m/s.
+
+    Over `MAX_SPEED_FRAMES` frames at most: pairs of neighbours in sequences of ``train``, drawn with a fixed seed.
+    Evenly spaced ones would fall into step with dances that repeat themselves.
+    """
+    rows = [data.rows(item) for item in data.sequences if item.split == "train"]
+    firsts = np.concatenate([np.arange(row.start, row.stop - 1) for row in rows])
+    drawn = np.random.default_rng(0).choice(firsts, min(len(firsts), MAX_SPEED_FRAMES // 2), replace=False)
+    pairs = np.sort(drawn)[:, None] + np.arange(2)
+    joints = decode(np.asarray(data.motions[pairs.ravel()], dtype=np.float64)).joints.reshape(len(pairs), 2, -1, 3)
+    speeds = np.linalg.norm(joints[:, 1] - joints[:, 0], axis=-1).max(axis=1) * FPS
+    return round(float(np.percentile(speeds, 99)), 4)
 
 
 def network_for(config: TrainingConfig, data: TrainingSet) -> MotionExpertConfig:
@@ -235,3 +272,8 @@ def genre_numbers(data: TrainingSet, network: MotionExpertConfig) -> NDArray[np.
         return np.full(len(data.genres), -1, dtype=np.int64)
     found = [network.genre_index(None if name.lower() == UNKNOWN else name) for name in data.genres]
     return np.array(found, dtype=np.int64)
+
+
+def placeless(name: str) -> str:
+    """The name of data without the folders of the machine: of each path its last part."""
+    return ":".join(part if os.sep not in part else Path(part).name for part in name.split(":"))

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 FOLDER = "checkpoints"
 KEPT = 2
 FORMAT = 1
+SPARED = frozenset({"null_cond_embed", "A_log"})
+"""Parameters of two and more axes that have no weight decay."""
 _NAME = re.compile(r"step-(\d+)\.pt")
+Parameters = list[torch.nn.Parameter]
 
 
 @dataclass
@@ -74,15 +77,27 @@ def _begin_with(network: MotionExpertNetwork, path: Path) -> None:
 
 
 def make_optimizer(config: TrainingConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
-    """The optimizer that the settings name. Vectors (biases, norms, null embedding) have no weight decay."""
-    decayed = [parameter for parameter in network.parameters() if parameter.ndim >= 2]
-    others = [parameter for parameter in network.parameters() if parameter.ndim < 2]
+    """The optimizer that the settings name.
+
+    Vectors (biases, norms, Mamba's D), the null embedding and Mamba's A_log have no weight decay.
+    """
+    decayed, others = _parameters(network)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if config.optimizer == "adan":
         from macebench.models.training.adan import Adan
 
         return Adan(groups, lr=config.lr)
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
+
+
+def _parameters(network: torch.nn.Module, spared: Collection[str] = SPARED) -> tuple[Parameters, Parameters]:
+    """The parameters with weight decay, and those without."""
+    decayed: Parameters = []
+    others: Parameters = []
+    for name, parameter in network.named_parameters():
+        has_decay = parameter.ndim >= 2 and name.rpartition(".")[2] not in spared
+        (decayed if has_decay else others).append(parameter)
+    return decayed, others
 
 
 def save_checkpoint(state: State, out: Path, identity: Mapping[str, Any]) -> Path:
@@ -157,6 +172,15 @@ def load_state(state: State, values: Mapping[str, Any]) -> None:
     """Put the content of a checkpoint into a state of the same settings."""
     state.network.load_state_dict(values["network"])
     state.ema.load_state_dict(values["ema"])
-    state.optimizer.load_state_dict(values["optimizer"])
+    _load_optimizer(state, values["optimizer"])
     state.step, state.skipped = int(values["step"]), int(values["skipped"])
     state.history = list(values["history"])
+
+
+def _load_optimizer(state: State, saved: Mapping[str, Any]) -> None:
+    """Put in an optimizer's state; a run that began when `SPARED` was decayed goes on so, with the same numbers."""
+    before = _parameters(state.network, spared=())
+    if [len(group["params"]) for group in saved["param_groups"]] == [len(part) for part in before]:
+        for group, part in zip(state.optimizer.param_groups, before, strict=True):
+            group["params"] = part
+    state.optimizer.load_state_dict(dict(saved))

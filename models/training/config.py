@@ -86,12 +86,13 @@ class TrainingConfig(_Settings):
     start_from: str | None = Field(None, description="Weights (.safetensors) to begin with; none: the seed's own.")
     data: tuple[str, ...] = Field(
         ("demo",),
-        description="demo, demo:N, aist:DIR, finedance:DIR, folder:MOTIONS:MUSIC, cmu:DIR or built training sets.",
+        description="demo, demo:N:SECONDS, cmu:DIR:N, aist:DIR, finedance:DIR, folder:MOTIONS:MUSIC, NAME:TEXT of a "
+        "registered source, or built training sets.",
     )
     horizon: int | None = Field(None, ge=8, description="Frames of a window; none: those of the preset.")
     steps: int = Field(20_000, ge=1, description="Updates of the weights.")
     batch: int = Field(16, ge=1, description="Windows of one step and device.")
-    optimizer: Literal["adamw", "adan"] = Field("adamw", description="adamw or adan (the paper's).")
+    optimizer: Literal["adamw", "adan"] = Field("adamw", description="adamw or adan (the released code's).")
     lr: float = Field(4e-4, gt=0, description="Highest learning rate.")
     lr_final: float = Field(0.05, ge=0, le=1, description="Share of the learning rate that is left at the end.")
     warmup: int = Field(200, ge=0, description="Steps over which the learning rate rises from 0.")

@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 
 from macebench.errors import MediaError, UserError
 from macebench.protocol import canonical_json
+from macebench.registry import load_plugins, plugin_files
 from macebench.store import atomic_write, ensure_writable, write_npz, write_text
 from macebench.types import Array, FloatArray, Motion
 
@@ -363,7 +364,8 @@ def _made(items: Sequence[Item], parts: Mapping[str, Path], workers: int) -> Ite
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
 
-    with _one_thread_each(), ProcessPoolExecutor(min(workers, len(items)), get_context("spawn")) as pool:
+    settings = (min(workers, len(items)), get_context("spawn"), load_plugins, (plugin_files(),))
+    with _one_thread_each(), ProcessPoolExecutor(*settings) as pool:
         jobs = [pool.submit(make_part, item, parts[item.info.id]) for item in items]
         try:
             for job in as_completed(jobs):

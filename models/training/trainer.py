@@ -27,12 +27,21 @@ import torch
 
 import macebench
 from macebench.errors import UserError
+from macebench.media import file_sha256
 from macebench.models.diffusion.schedule import Schedule
 from macebench.models.motion_expert import checkpoint
 from macebench.models.motion_expert.network import MotionExpertNetwork
 from macebench.models.training._board import Board
 from macebench.models.training._curve import STEP, Curve, read_curve
-from macebench.models.training._datasets import fingerprint, genre_numbers, licences, network_for, open_data
+from macebench.models.training._datasets import (
+    fingerprint,
+    genre_numbers,
+    joint_speed_p99,
+    licences,
+    network_for,
+    open_data,
+    placeless,
+)  # fmt: skip
 from macebench.models.training._device import Place, find_place
 from macebench.models.training._prefetch import Prefetch
 from macebench.models.training._state import (
@@ -54,6 +63,7 @@ CONFIG, DATA, LOSS, VALIDATION, MODEL, RECORD, PLOT = (
     "config.yaml", "data", "loss.csv", "validation.csv", "model.safetensors", "train.json", "loss.png",
 )  # fmt: skip
 MAX_SKIPPED_IN_A_ROW = 50
+LAST_STEPS = 100
 Progress = Callable[[str, int, int], None]
 Say = Callable[[str], None]
 
@@ -66,7 +76,8 @@ class TrainResult:
         model: The weights file.
         steps: Steps that were made in all.
         seconds: Time of this call's steps.
-        loss: Mean loss of the last 100 steps.
+        loss: Mean loss of the last steps, `LAST_STEPS` at most.
+        loss_steps: Number of those steps.
         validation: The last validation's numbers.
         skipped: Steps that were left out because their gradient was no number.
         parameters: Parameters of the network.
@@ -77,6 +88,7 @@ class TrainResult:
     steps: int
     seconds: float
     loss: float
+    loss_steps: int
     validation: Mapping[str, float]
     skipped: int
     parameters: int
@@ -284,8 +296,9 @@ class Run:
         plot_losses(self.out)
 
     def ema_network(self) -> MotionExpertNetwork:
-        """A copy of the network with the running mean of the weights, for use."""
-        network = MotionExpertNetwork(self.network_config).to(self.place.device)
+        """A copy of the network with the running mean of the weights, for use; the random state stays as it is."""
+        with torch.random.fork_rng(devices=[]):
+            network = MotionExpertNetwork(self.network_config).to(self.place.device)
         self.state.ema.copy_to(network)
         return network.eval()
 
@@ -294,16 +307,20 @@ class Run:
         config = self.config
         return {
             "name": "motion-expert", "preset": config.model, "steps": self.state.step, "seed": config.seed,
-            "data": list(config.data), "data_sha256": self.identity["data"], "licences": licences(self.data),
-            "sequences": len(self.data.sequences), "config": config.plain(), "config_hash": config.hash,
+            "data": [placeless(name) for name in config.data], "data_sha256": self.identity["data"],
+            "licences": licences(self.data), "sequences": len(self.data.sequences),
+            "config": _placeless_config(config), "config_hash": config.hash, "began_with": _began_with(config),
             "guidance": config.guidance, "loss": config.loss, "ema_decay": config.ema_decay,
             "world": self.place.world, "macebench": macebench.__version__,
+            "joint_speed_p99_m_s": joint_speed_p99(self.data),
         }  # fmt: skip
 
     def _record(self, seconds: float, steps: int) -> dict[str, Any]:
+        last = _last_losses(self.out)
         return {
             "finished": True, "parameters": self.parameters, "skipped": self.state.skipped,
-            "history": self.state.history, "loss_last": _last_loss(self.out), "validation": _last_scores(self.out),
+            "history": self.state.history, "validation": _last_scores(self.out),
+            "loss_last": sum(last) / len(last) if last else None, "loss_last_steps": len(last),
             "seconds": round(seconds, 3), "steps_of_this_call": steps, "device": str(self.place.device),
             "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version(),
         }  # fmt: skip
@@ -341,7 +358,8 @@ class Run:
             scores.add(self.state.step, found)
             self._board.add("validation", self.state.step, found)
             shown = "  ".join(f"{name} {value:.4g}" for name, value in found.items() if value == value)  # noqa: PLR0124
-            self._say(f"step {self.state.step}  {shown}")
+            if shown:
+                self._say(f"step {self.state.step}  {shown}")
         self.place.wait()
 
     def _save(self, curve: Curve) -> None:
@@ -442,15 +460,15 @@ def _stopping() -> Iterator[threading.Event]:
 def _result(out: Path, seconds: float) -> TrainResult:
     record = json.loads((out / RECORD).read_text("utf-8"))
     loss = float("nan") if record["loss_last"] is None else record["loss_last"]
+    n = record.get("loss_last_steps", min(LAST_STEPS, record["steps"]))  # a record of an older version has none
     return TrainResult(
-        out / MODEL, record["steps"], seconds, loss, record["validation"], record["skipped"], record["parameters"]
+        out / MODEL, record["steps"], seconds, loss, n, record["validation"], record["skipped"], record["parameters"]
     )
 
 
-def _last_loss(out: Path) -> float | None:
-    """Mean loss of the last 100 steps that have one."""
-    found = [row["loss"] for row in read_curve(out / LOSS) if row["loss"] - row["loss"] == 0.0][-100:]
-    return sum(found) / len(found) if found else None
+def _last_losses(out: Path) -> list[float]:
+    """Losses of the last `LAST_STEPS` steps that have one."""
+    return [row["loss"] for row in read_curve(out / LOSS) if row["loss"] - row["loss"] == 0.0][-LAST_STEPS:]
 
 
 def _last_scores(out: Path) -> dict[str, float]:
@@ -461,3 +479,21 @@ def _last_scores(out: Path) -> dict[str, float]:
 
 def _silent(*_: object) -> None:
     return
+
+
+def _placeless_config(config: TrainingConfig) -> dict[str, Any]:
+    """The settings without the folders of the machine."""
+    values = config.plain()
+    values["data"] = [placeless(name) for name in config.data]
+    if config.start_from is not None:
+        values["start_from"] = Path(config.start_from).name
+    return values
+
+
+def _began_with(config: TrainingConfig) -> dict[str, Any] | None:
+    """Hash, steps and guidance of the weights that the training began with."""
+    if config.start_from is None:
+        return None
+    card = checkpoint.load(Path(config.start_from)).card
+    kept = {name: card.get(name) for name in ("steps", "guidance", "seed", "data_sha256", "config_hash")}
+    return {"sha256": file_sha256(config.start_from), **kept}

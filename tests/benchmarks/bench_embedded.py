@@ -287,6 +287,12 @@ def of_run(folder: Path) -> Checkpoint:
     return Checkpoint(network, config, data.normalizer, {"preset": settings.model, "steps": values["step"]})
 
 
+def trend(values: Sequence[float]) -> str:
+    """``rises`` or ``falls`` from each value to the next, else ``neither``."""
+    steps = np.diff(values)
+    return "rises" if (steps > 0).all() else "falls" if (steps < 0).all() else "neither"
+
+
 def as_markdown(outcome: Outcome) -> str:
     """Table and tests."""
     lines = ["| row | " + " | ".join(COLUMNS) + " | n |", "|---" * (len(COLUMNS) + 2) + "|"]
@@ -299,9 +305,8 @@ def as_markdown(outcome: Outcome) -> str:
         lines.append(f"| {test.column} | {test.other} | {test.difference:+.4g} | {test.p_value:.4f} | {test.n} |")
     truth = outcome.table[TRUTH].values["fsr"]
     ratio = outcome.table[model_row(BETA)].values["fsr"] / truth if truth else math.nan
-    spread = [outcome.table[model_row(beta)].values["div_k"] for beta in BETAS if model_row(beta) in outcome.table]
-    rises = len(spread) == len(BETAS) and bool((np.diff(spread) > 0).all())
-    lines += ["", f"FSR over ground truth's: {ratio:.3f}; DIV_k rises with beta: {rises}; {outcome.fps:.0f} frames/s"]
+    spread = [outcome.table[model_row(beta)].values["div_k"] for beta in sorted(outcome.dances)]
+    lines += ["", f"FSR over ground truth's: {ratio:.3f}; DIV_k with beta: {trend(spread)}; {outcome.fps:.0f} frames/s"]
     return "\n".join(lines) + "\n"
 
 

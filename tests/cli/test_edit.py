@@ -58,6 +58,17 @@ def test_inbetween(run, tmp_path, dance):
     assert np.abs(made.joints[20:40] - given.joints[20:40]).max() > 0.05
 
 
+def test_the_speed_over_a_seam_is_compared_with_the_training_data(run, checkpoint, tmp_path):
+    from macebench.models.motion_expert.checkpoint import load, save
+
+    words = ["--mode", "inbetween", "--keep", "0:0.5,1.5:2", "--out", tmp_path / "e.npz"]
+    assert "training speeds" not in run(*words)[1]
+    made = load(checkpoint)
+    known = tmp_path / "known.safetensors"
+    save(known, made.network, made.config, made.normalizer, {"joint_speed_p99_m_s": 3.456})
+    assert " m/s (99 % of training speeds are below 3.46 m/s)" in run(*words, "--checkpoint", known)[1]
+
+
 def test_continue_is_as_long_as_the_music(run, tmp_path):
     run("--mode", "continue", "--out", tmp_path / "e.npz")
     assert len(read_motion(tmp_path / "e.npz")) == 90

@@ -6,8 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+import typer
 
+from macebench import registry
 from macebench.cli import main
+from macebench.cli.app import app
+from macebench.models.training.ablation import VARIANTS
+from macebench.models.training.config import TrainingConfig
 from macebench.models.training.data import ItemInfo, build_training_set
 from macebench.types import Motion
 
@@ -58,6 +63,7 @@ def test_train_resumes_and_is_finished(data, tmp_path, capsys):
     assert main([*command, "--steps", "2"]) == 0
     text = capsys.readouterr().out
     assert "parameters  1" in text
+    assert "(mean of the last 2 steps)" in text
     assert f"run folder  {out}" in text
     assert "div_k_real" in text
     assert main([*command, "--steps", "3"]) == 0
@@ -105,6 +111,72 @@ def test_what_is_missing_or_wrong(data, tmp_path, capsys):
     assert "does not exist" in capsys.readouterr().err
     assert main(["train", "motion-expert", "--out", str(tmp_path), "--set", "precision=bf16", *SMALL]) == 2
     assert "bf16" in capsys.readouterr().err
+
+
+PLUGIN = """
+import numpy as np
+
+from macebench.models.training.data import ItemInfo
+from macebench.registry import dances
+from macebench.types import Motion
+
+
+class Nod:
+    def __init__(self, number, bend):
+        split = "val" if number == 2 else "train"
+        self.info = ItemInfo(f"nod-{number}", "pop", "test", "CC0-1.0", "synthetic", number, "", split)
+        self.number, self.bend = number, bend
+
+    def recipe(self):
+        return {"kind": "nod", "number": self.number, "bend": self.bend}
+
+    def load(self):
+        n = 80
+        rotations = np.zeros((n, 24, 3))
+        rotations[:, 15, 0] = self.bend * np.sin(np.arange(n) / (4 + self.number))
+        return Motion(30.0, np.zeros((n, 24, 3)), rotations, np.full((n, 3), 0.4)), np.zeros((n, 35))
+
+
+@dances("nods")
+class Nods:
+    def __init__(self, bend="0.5"):
+        self.bend = float(bend)
+
+    def items(self):
+        return [Nod(number, self.bend) for number in range(3)]
+
+
+@dances("nothing-to-say")
+class Plain:
+    def items(self):
+        return []
+"""
+
+
+def test_dances_of_a_plugin(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(registry._registered, "dances", dict(registry._registered["dances"]))
+    (tmp_path / "nods.py").write_text(PLUGIN, "utf-8")
+    out = tmp_path / "run"
+    command = ["train", "motion-expert", "--plugin", str(tmp_path / "nods.py"), "--steps", "1", *SMALL]
+    assert main([*command, "--out", str(out), "--data", "nods:0.25", "--workers", "2"]) == 0
+    assert json.loads((out / "train.json").read_text("utf-8"))["data"] == ["nods:0.25"]
+    table = json.loads(next((out / "data").glob("*/sequences.json")).read_text("utf-8"))
+    assert [row["id"] for row in table["sequences"]] == ["nod-0", "nod-1", "nod-2"]
+    assert main([*command, "--out", str(tmp_path / "two"), "--data", "nods"]) == 0
+    other = json.loads(next((tmp_path / "two" / "data").glob("*/sequences.json")).read_text("utf-8"))
+    assert other["recipe"] != table["recipe"]
+    capsys.readouterr()
+    assert main([*command, "--out", str(tmp_path / "three"), "--data", "nothing-to-say:x"]) == 2
+    assert "Try nothing-to-say alone" in capsys.readouterr().err
+
+
+def test_help_names_what_is_there():
+    command = typer.main.get_command(app)
+    for name in ("train", "ablate"):
+        options = {option.name: option for option in command.commands[name].commands["motion-expert"].params}
+        assert str(TrainingConfig().steps) in options["steps"].help
+        assert all(kind in options["data"].help for kind in registry.BUILTIN["dances"])
+    assert all(variant in options["variant"].help for variant in VARIANTS)
 
 
 def test_ablate(data, tmp_path, capsys):

@@ -146,8 +146,10 @@ def test_aist(aist):
 
 def test_pickles_are_read_when_they_are_trusted_only(aist):
     (aist / "motions" / "gBR_sBM_cAll_d04_mBR0_ch01.pkl").write_bytes(b"\x80\x04N.")
-    with pytest.raises(UserError, match="is a pickle"):
+    with pytest.raises(UserError, match="is a pickle") as error:
         AistSource(aist).items()
+    assert "macebench convert" in error.value.hint
+    assert "trust them" not in error.value.hint
     items = AistSource(aist, trust_pickle=True, keep_test=True).items()
     with pytest.raises(MediaError):
         next(item for item in items if item.motion.suffix == ".pkl").load()

@@ -16,14 +16,15 @@ from macebench.models.appearance.vbench_package import PackageClip, compute, des
 from macebench.protocol import load_protocol
 from macebench.vbench_values import DIMENSIONS, REASONS, lasting, packed, unpacked
 
-# Stands for vbench. A video's name says what happens: "bad" fails, "die" ends the interpreter, "long" is counted as 9.
+# Stands for vbench. A video's name says what happens: "bad" fails, "die" ends the interpreter, "slow" hangs,
+# "long" is counted as 9.
 FAKE_UTILS = """
 def init_submodules(dimensions, local, read_frame):
     assert local and not read_frame
     return {name: name for name in dimensions}
 """
 FAKE_DIMENSION = """
-import json, os
+import json, os, time
 def compute_{name}(listing, device, parts):
     assert (device, parts) == ("cpu", "{name}")
     paths = [row["video_list"][0] for row in json.load(open(listing)) if "{name}" in row["dimension"]]
@@ -32,6 +33,8 @@ def compute_{name}(listing, device, parts):
     for path in paths:
         if "bad" in path and "{name}" == "imaging_quality":
             raise ValueError("cannot look at " + os.path.basename(path))
+        if "slow" in path:
+            time.sleep(60)
         if "die" in path and "{name}" == "motion_smoothness":
             os._exit(9)
         row = {{"video_path": path, "video_results": {value}}}
@@ -127,7 +130,7 @@ def test_a_child_that_runs_too_long(place, tmp_path, monkeypatch):
     python, log, _ = place
     monkeypatch.setattr(vbench_package, "START_S", 0.01)
     monkeypatch.setattr(vbench_package, "CLIP_S", 0.0)
-    (rows,) = compute(python, [clip(tmp_path, "a.mp4")], log)
+    (rows,) = compute(python, [clip(tmp_path, "slow.mp4")], log)
     assert reasons(rows) == dict.fromkeys(DIMENSIONS, "vbench timed out")
 
 

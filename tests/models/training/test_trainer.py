@@ -17,13 +17,15 @@ import torch
 
 from macebench.errors import UserError
 from macebench.models.motion_expert import checkpoint
-from macebench.models.training import _state, _step, trainer
+from macebench.models.motion_expert.codec import decode
+from macebench.models.training import _datasets, _state, _step, trainer
 from macebench.models.training._curve import Curve, read_curve
+from macebench.models.training._datasets import joint_speed_p99
 from macebench.models.training._device import Place, find_place
 from macebench.models.training._prefetch import Prefetch
 from macebench.models.training._state import checkpoints
 from macebench.models.training.config import config_text, load_config
-from macebench.models.training.data import ItemInfo, build_training_set
+from macebench.models.training.data import ItemInfo, TrainingSet, build_training_set
 from macebench.models.training.trainer import plan, train
 from macebench.types import Motion
 
@@ -103,6 +105,9 @@ def test_a_finished_run_holds_what_it_should(finished, data):
     assert record["config_hash"] == settings(data).hash
     card = checkpoint.load(result.model).card
     assert (card["seed"], card["steps"], card["data_sha256"]) == (0, 6, record["data_sha256"])
+    assert card["joint_speed_p99_m_s"] == joint_speed_p99(TrainingSet.open(data))
+    assert result.loss == pytest.approx(np.mean([row["loss"] for row in rows]))
+    assert (result.loss_steps, record["loss_last_steps"]) == (6, 6)
     assert result.validation["val_total"] > 0
     assert any(line.startswith("step 4") for line in said)
     assert load_config(out / "config.yaml") == settings(data)
@@ -114,6 +119,67 @@ def test_a_finished_run_is_not_trained_again(finished, data, monkeypatch):
     monkeypatch.setattr(trainer.Run, "loop", lambda self: pytest.fail("trained again"))
     again = train(settings(data), out)
     assert (again.steps, again.loss) == (result.steps, result.loss)
+
+
+def test_the_speed_of_joints_is_that_of_the_training_motions(data, monkeypatch):
+    made = TrainingSet.open(data)
+    speeds = []
+    for item in made.sequences:
+        if item.split == "train":
+            joints = decode(np.asarray(made.motions[made.rows(item)], dtype=np.float64)).joints
+            speeds.append(np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(axis=1) * 30)
+    everything = np.percentile(np.concatenate(speeds), 99)
+    assert joint_speed_p99(made) == pytest.approx(everything, abs=1e-4)
+    monkeypatch.setattr(_datasets, "MAX_SPEED_FRAMES", 400)
+    assert joint_speed_p99(made) == pytest.approx(everything, rel=0.1)
+    assert joint_speed_p99(made) != pytest.approx(everything, abs=1e-4)
+
+
+def test_a_validation_without_numbers_says_nothing(data, tmp_path):
+    said = []
+    train(settings(data, "steps=1", "log_every=9", "validation.batches=0"), tmp_path / "run", say=said.append)
+    assert not any(line.startswith("step") for line in said)
+
+
+def opened(data, out):
+    return trainer.Run.open(settings(data), out, resume=True, limit=None, workers=1, record=False)
+
+
+def test_the_network_of_the_running_mean_changes_no_random_state(data, tmp_path):
+    run = opened(data, tmp_path)
+    before = torch.random.get_rng_state()
+    run.ema_network()
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def decayed(state):
+    """Name -> weight decay of each parameter."""
+    names = {id(parameter): name for name, parameter in state.network.named_parameters()}
+    groups = state.optimizer.param_groups
+    return {names[id(parameter)]: group["weight_decay"] for group in groups for parameter in group["params"]}
+
+
+def test_weight_decay_is_for_matrices_alone(data, tmp_path):
+    state = opened(data, tmp_path).state
+    found = decayed(state)
+    assert set(found) == set(dict(state.network.named_parameters()))
+    for name, parameter in state.network.named_parameters():
+        spared = parameter.ndim < 2 or name.endswith((".A_log", ".D")) or name == "null_cond_embed"
+        assert (found[name] == 0) == spared, name
+    assert sum(name.endswith(".A_log") for name in found) > 1
+
+
+def test_a_run_that_decayed_the_null_embedding_goes_on_so(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(_state._parameters, "__defaults__", (frozenset(),))
+    run = tmp_path / "run"
+    whole = train(settings(data), run)
+    kept = (run / "loss.csv").read_bytes(), whole.model.read_bytes()
+    for path in (run / "checkpoints" / "step-00000006.pt", run / "model.safetensors", run / "train.json"):
+        path.unlink()
+    monkeypatch.undo()
+    assert decayed(opened(data, run).state)["null_cond_embed"] > 0
+    train(settings(data), run)
+    assert ((run / "loss.csv").read_bytes(), whole.model.read_bytes()) == kept
 
 
 def test_the_written_weights_are_the_running_mean(finished, data):
@@ -284,6 +350,7 @@ def test_bad_steps_can_be_left_out_and_are_counted(data, tmp_path, monkeypatch):
     result = train(settings(data, "bad_gradients=skip"), tmp_path / "run")
     assert (result.steps, result.skipped) == (6, 2)
     assert np.isfinite(result.loss)
+    assert result.loss_steps == 4
     rows = read_curve(tmp_path / "run" / "loss.csv")
     assert [row["step"] for row in rows if not np.isfinite(row["loss"])] == [1, 3]
     assert all(np.isfinite(value).all() for value in weights(result.model).values())
