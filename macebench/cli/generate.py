@@ -22,7 +22,7 @@ Checkpoint = Annotated[
 Genre = Annotated[str | None, typer.Option(help="Genre, one of those the checkpoint was trained on. \\[unknown genre]")]
 Beta = Annotated[
     float | None,
-    typer.Option(help="Diversity, 0 to 1: near 0 faithful to the music and alike, 1 diverse. \\[0.75]"),
+    typer.Option(help="Guidance, 0 to 1: near 0 keeps most to the music, 1 is no guidance. \\[0.75]"),
 ]
 Scale = Annotated[float | None, typer.Option(help="Guidance weight; only for checkpoints trained with cfg. \\[2]")]
 _MODEL = "Model to run: motion-expert, mace-dance, ... (`macebench ls models`)."

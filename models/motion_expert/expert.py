@@ -62,8 +62,8 @@ class Sampling:
     Attributes:
         steps: Network evaluations of DDIM; DDPM takes one for each of the schedule's steps, whatever this says.
         eta: Noise of DDIM: 0 none after the first draw, 1 the released setting.
-        beta: Temperature of a model trained guidance-free (GFT), in [0, 1]: small is faithful to the music and
-            alike, 1 is diverse. None is 0.75. A model trained for classifier-free guidance has none.
+        beta: Temperature of a model trained guidance-free (GFT), in [0, 1]: near 0 guides most towards the music, 1
+            does not guide. None is 0.75. A model trained for classifier-free guidance has none.
         scale: Weight of classifier-free guidance. None is 2. A guidance-free model has none.
         sampler: ``ddim`` or ``ddpm``.
 

@@ -119,11 +119,11 @@ def test_it_is_nearer_to_real_dances_than_a_broken_dance(outcome, other):
 
 
 @pytest.mark.slow
-def test_its_feet_slide_about_as_much_as_real_ones(outcome):
-    """Neither more than 1.5 times as much nor less than a 1.5th: who never moves does not slide, either."""
-    real = outcome.table[bench["TRUTH"]].values["fsr"]
-    assert mine(outcome)["fsr"] <= FSR_FACTOR * real
-    assert mine(outcome)["fsr"] >= real / FSR_FACTOR
+def test_its_feet_slide_at_most_a_little_more_than_real_ones(outcome):
+    """And not because nothing moves: its dances differ half as much as real ones, or more."""
+    real = outcome.table[bench["TRUTH"]].values
+    assert 0 < mine(outcome)["fsr"] <= FSR_FACTOR * real["fsr"]
+    assert mine(outcome)["div_k"] >= 0.5 * real["div_k"]
 
 
 @pytest.mark.slow
