@@ -36,7 +36,7 @@ MOTION_COLUMN, MOTIONS_FOLDER, MUSIC_FOLDER = "motion_file_name", "motions", "mu
 Kind = Literal["video", "motion"]
 _SUFFIXES: dict[Kind, tuple[str, ...]] = {"video": VIDEO_SUFFIXES, "motion": MOTION_SUFFIXES}
 _AIST_MUSIC = re.compile(r"_(m[A-Z]{2}\d)(?:_|$)")
-REFERENCE_SPLIT = "test"
+REFERENCE_SPLIT, VALIDATION_SPLIT = "test", "val"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def load_set(
         kind: Whether its videos or its motions are meant.
         music: Folder of sound files that replace the videos' own sound, matched by file name without suffix.
         default_split: Split taken when `spec` names none and the data set has it.
-        other_than: Take every split but this one (the other half of a data set).
+        other_than: Take the rest of a data set beside this split. ``val``, kept for choices made on the way, is left
+            out of it, unless there is nothing else.
         limit: Only the first so many clips, in the order of their ids.
         only: Only clips with these ids; one without a file is a clip that cannot be read.
 
@@ -162,14 +163,20 @@ def _from_manifest(
             raise UserError(f"{folder} has no split {split!r}.", hint=f"Its splits: {', '.join(splits)}.")
         table = table[table["split"] == split]
     if other_than is not None:
-        table = table[table["split"] != other_than]
+        table = table[table["split"].isin(_rest(splits, other_than))]
     if kind == "motion":
         files = _motions_of(folder, table)
     else:
         pairs = zip(table["clip_id"], table["file_name"], strict=True)
         files = {str(clip_id): inside(folder, str(name)) for clip_id, name in pairs}
-    label = split or (f"without {other_than}" if other_than else "all")
+    label = split or ("+".join(sorted(set(table["split"]))) if other_than else "all")
     return files, f"{folder.name}:{label}"
+
+
+def _rest(splits: Sequence[str], split: str) -> list[str]:
+    """The splits beside one, without ``val`` when there are others."""
+    rest = [name for name in splits if name != split]
+    return [name for name in rest if name != VALIDATION_SPLIT] or rest
 
 
 def _without_opted_out(folder: Path, table: pd.DataFrame) -> pd.DataFrame:

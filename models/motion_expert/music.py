@@ -89,7 +89,7 @@ def music_features(
     count = round(len(samples) * FPS / rate)
     if count < 1:
         raise MediaError("too short", f"{name} has {len(samples)} samples at {rate} Hz, less than one frame")
-    with _quiet():
+    with _quiet(), _one_thread():
         values = _LAYOUTS[layout](samples, rate, start_bpm)[:count]
     return np.asarray(values, dtype=np.float64)
 
@@ -163,6 +163,16 @@ def _quiet() -> Iterator[None]:
     """Silence librosa's remarks on short and silent sounds: both are dealt with here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums of matrix products in one order: with the number of threads the last bits would change."""
+    import scipy.linalg  # noqa: F401 - only libraries that are loaded can be told
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
         yield
 
 

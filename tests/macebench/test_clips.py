@@ -53,7 +53,7 @@ def test_splits_of_a_data_set(tmp_path):
     assert ids(load_set(folder)) == ["x", "y", "z"]
     assert ids(load_set(folder, default_split="test")) == ["y"]
     assert ids(load_set(f"{folder}:train", default_split="test")) == ["x"]
-    assert ids(load_set(folder, other_than="test")) == ["x", "z"]
+    assert ids(load_set(folder, other_than="test")) == ["x"]  # z is in val, which is in neither half
     with pytest.raises(UserError, match="no split 'tets'") as caught:
         load_set(f"{folder}:tets")
     assert "test, train, val" in caught.value.hint
@@ -102,6 +102,13 @@ def test_the_other_half_needs_the_split(tmp_path):
     folder = data_set(tmp_path, [("x", "x.mp4", "train"), ("y", "y.mp4", "val")])
     with pytest.raises(UserError, match="no split 'test'"):
         load_set(folder, other_than="test")
+
+
+def test_val_is_the_other_half_when_there_is_nothing_else(tmp_path):
+    folder = data_set(tmp_path, [("x", "x.mp4", "test"), ("y", "y.mp4", "val")])
+    found = load_set(folder, other_than="test")
+    assert [clip.clip_id for clip in found.clips] == ["y"]
+    assert found.name.endswith(":val")
 
 
 def test_empty_and_absent_folders_are_named(tmp_path):

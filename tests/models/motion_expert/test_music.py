@@ -53,6 +53,17 @@ def test_beats_are_where_the_music_has_them(piece, layout):
     assert np.median(away) < 0.06
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_threads_do_not_change_a_bit(piece, layout):
+    from threadpoolctl import threadpool_limits
+
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(music_features((piece.samples, piece.sample_rate), layout).tobytes())
+    assert found[0] == found[1]
+
+
 def test_the_edge_layout_calls_librosa_as_edge_does(piece):
     import librosa
     import soxr
