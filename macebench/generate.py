@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from macebench.run import Progress
 
 __all__ = [
-    "FORMATS", "PREVIEW_SIZE", "Generated", "Planned", "clip_seed", "generate", "is_generator", "make_model",
-    "music_of", "plan_generation", "render_motion",
+    "FORMATS", "PREVIEW_SIZE", "Danced", "Generated", "Planned", "clip_seed", "dance_to", "generate", "is_generator",
+    "make_model", "music_of", "plan_dances", "plan_generation", "render_motion",
 ]  # fmt: skip
 
 GENERATED_FOLDER = "generated"
@@ -87,6 +87,21 @@ class Planned:
     unreadable: Mapping[str, str]
     music_s: float
     seconds: float | None
+
+
+@dataclass(frozen=True)
+class Danced:
+    """What a model danced to the music of a set.
+
+    Attributes:
+        folder: Where the files are.
+        ids: Clip ids of all that were asked for, also those that failed.
+        failed: Clip id -> what went wrong.
+    """
+
+    folder: Path
+    ids: frozenset[str]
+    failed: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -144,7 +159,7 @@ def music_of(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     with Decoder() as decoder:
         for clip in clips:
-            target = inside(folder, f"{clip.clip_id}-{clip.sha256[:12]}.wav")
+            target = _sound_file(clip, folder)
             if clip.music is not None:
                 found[clip.clip_id] = clip.music
             elif clip.path.suffix.lower() in MOTION_SUFFIXES:
@@ -159,6 +174,11 @@ def music_of(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
                 write_wav(target, sound.samples, sound.sample_rate)
                 found[clip.clip_id] = target
     return found
+
+
+def _sound_file(clip: Clip, folder: Path) -> Path:
+    """Where `music_of` writes the sound of a video."""
+    return inside(folder, f"{clip.clip_id}-{clip.sha256[:12]}.wav")
 
 
 def generate(
@@ -210,6 +230,68 @@ def generate(
     failed = {job.clip_id: done.failed for job, done in zip(jobs, results, strict=True) if done.failed is not None}
     made = tuple(job.targets[chosen[0]] for job in jobs if job.clip_id not in failed)
     return Generated(made, failed, sum(done.frames for done in results), sum(done.seconds for done in results))
+
+
+def dance_to(
+    clips: Sequence[Clip],
+    name: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    as_motion: bool = False,
+    device: str | None = None,
+    workers: int = 1,
+    plugins: Sequence[Path] = (),
+    progress: Progress | None = None,
+) -> Danced:
+    """Let a model dance to the music of each clip, in a folder of the run folder `out`.
+
+    Args:
+        clips: Clips with music, or videos with sound; others are left out.
+        name: Registered model of kind ``motion`` or ``video``.
+        out: Run folder.
+        seed: See `generate`, as for the next ones.
+        as_motion: Keep motions with their music; else videos.
+        device: Where the model runs, when it has that option; None leaves it to the model.
+        workers: Processes.
+        plugins: Python files that register more.
+        progress: See `generate`.
+
+    Raises:
+        UserError: see `generate`.
+    """
+    folder = out / (MOTIONS_FOLDER if as_motion else GENERATED_FOLDER)
+    sounds = music_of(clips, out / MUSIC_FOLDER)
+    made = generate(
+        name, sounds, folder, seed=seed, as_motion=as_motion, options=device_option(name, device), workers=workers,
+        plugins=plugins, progress=progress,
+    )  # fmt: skip
+    ids = [path.relative_to(folder.resolve()).with_suffix("").as_posix() for path in made.videos]
+    return Danced(folder, frozenset([*ids, *made.failed]), made.failed)
+
+
+def plan_dances(
+    clips: Sequence[Clip], name: str, out: Path, *, seed: int = 0, as_motion: bool = False, device: str | None = None
+) -> Planned:
+    """What `dance_to` would do with the same arguments; nothing is written.
+
+    Raises:
+        UserError: see `generate`.
+    """
+    sounds = {}
+    for clip in clips:
+        written = _sound_file(clip, out / MUSIC_FOLDER)
+        if clip.music is not None or clip.path.suffix.lower() not in MOTION_SUFFIXES:
+            sounds[clip.clip_id] = clip.music or (written if written.is_file() else clip.path)
+    folder = out / (MOTIONS_FOLDER if as_motion else GENERATED_FOLDER)
+    formats = ("npz",) if as_motion else ("mp4",)
+    return plan_generation(name, sounds, folder, seed=seed, formats=formats, options=device_option(name, device))
+
+
+def device_option(name: str, device: str | None) -> dict[str, Any]:
+    """The option ``device`` for a model that has it."""
+    taken = getattr(registry.get("models", name), "options", ())
+    return {"device": device} if device is not None and "device" in taken else {}
 
 
 def plan_generation(

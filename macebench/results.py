@@ -172,6 +172,16 @@ class RunResult(_Record):
         """Unscored values over all entries."""
         return sum(score.n_unscored for entry in self.entries for score in entry.scores)
 
+    def with_rows_of(self, other: RunResult) -> RunResult:
+        """This result with the rows of another run under the same protocols before its own, to be shown in one table.
+
+        Raises:
+            ValueError: the other run has a protocol, reference set or back end that this one has not.
+        """
+        if strange := sorted(set(other.protocols) - set(self.protocols)):
+            raise ValueError(f"protocols {', '.join(strange)} are not in both runs: their rows belong in two tables")
+        return self.model_copy(update={"entries": [*other.entries, *self.entries]})
+
     @classmethod
     def read(cls, run: Path) -> RunResult:
         """The result of the run folder `run`.

@@ -12,8 +12,10 @@ from macebench.errors import UserError
 
 if TYPE_CHECKING:
     from macebench.prepare import EvalConfig
+    from macebench.results import RunResult
 
 
+NO_MODEL = "none"
 PICTURE_CLIPS = 3
 DIMENSIONS = {
     "musiq": "imaging_quality", "clip_l14": "aesthetic_quality", "dino_b16": "subject_consistency",
@@ -30,24 +32,29 @@ def demo(
     protocol: Annotated[list[str] | None, typer.Option(help="Protocol id; repeatable.")] = None,
     pose: Annotated[str, typer.Option(help="Pose back end.")] = "blazepose",
     store: Annotated[Path | None, typer.Option(help="Folder of the store.")] = None,
+    model: Annotated[str, typer.Option(help="Model that dances (`macebench ls models`), or none.")] = "mace-dance",
 ) -> int:
-    """The whole loop on videos made here: render dances, curate, estimate poses, score, rank, report.
+    """The whole loop on videos made here: render dances, curate, generate, estimate poses, score, rank, report.
 
     The raw videos are dances and planted bad sources, whose right fate is known. Half of the clips that are kept
-    are the reference; the other half is scored as it is (ground-truth) and after known degradations, so that the
-    order of the table can be checked by eye. Some clips are scored by their pictures, too, as far as that needs no
-    download; what is missing is said with the command that gets it.
+    are the reference, to whose music the model dances; the other half is scored as it is (ground-truth) and after
+    known degradations, so that the order of the table can be checked by eye. Some clips are scored by their pictures,
+    too, as far as that needs no download; what is missing is said with the command that gets it.
     """
     import os
 
+    from macebench.generate import is_generator
+
     if clips < 4:
         raise UserError(f"--clips is {clips}; it must be 4 or more.")
+    if model != NO_MODEL and not is_generator(model):
+        raise UserError(f"model {model!r} generates nothing.", hint="`macebench ls models` lists the models.")
     count = workers or os.cpu_count() or 1
     if pose == "blazepose":
         _pull("blazepose")
     dataset = _build(out, clips, seconds, size, count, store)
     config = _config(dataset, out, count, tuple(protocol or ("ma2d-fixed/1",)), pose, store)
-    status = _evaluate(config)
+    status = _evaluate(config, model)
     _pictures(config)
     _pairs(config)
     return status
@@ -139,13 +146,37 @@ def _build(out: Path, clips: int, seconds: float, size: int, workers: int, store
     return made.dataset
 
 
-def _evaluate(config: EvalConfig) -> int:
+def _evaluate(config: EvalConfig, model: str) -> int:
+    """Score the model's dances, then the real clips and what is made of them; one table and one board for both."""
     from macebench.cli.evaluate import run_and_show
     from macebench.leaderboards.board import add
 
-    status = run_and_show(config)
     board = config.out.parent / "leaderboards" / "demo.csv"
-    add(config.out, board, calibration=True)
+    danced = _dance(config, model) if model != NO_MODEL else None
+    status = run_and_show(config, beside=danced)
+    runs = [config.out]
+    if danced is not None:
+        runs.insert(0, _run_of(config, model))
+        say(f"dances      {runs[0] / 'generated'}, scored in {runs[0] / 'report.html'}")
+    for run in runs:
+        add(run, board, calibration=True)
     say(f"leaderboard {board}")
     say(f"check it    macebench leaderboard verify {board} --run {config.out}")
     return status
+
+
+def _run_of(config: EvalConfig, model: str) -> Path:
+    return config.out.parent / f"run-{model}"
+
+
+def _dance(config: EvalConfig, model: str) -> RunResult:
+    """What the model's dances to the reference set's music score."""
+    import dataclasses
+
+    from macebench.cli.evaluate import danced, scored
+    from macebench.report import write_report
+
+    wanted = dataclasses.replace(config, model=model, calibrate=(), out=_run_of(config, model))
+    result = scored(danced(wanted))
+    write_report(wanted.out)
+    return result

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from macebench.pairfolder import PairConfig
     from macebench.prepare import EvalConfig
     from macebench.results import RunResult, ScoreRecord
+    from macebench.types import Clip
 
 MOTION_CALIBRATIONS = (
     "random-music", "time-shifted", "frozen", "jitter", "half-speed", "mirrored", "two-second-loop", "foot-skate",
@@ -94,13 +94,9 @@ def evaluate(
             }
             return _paired(dataclasses.replace(paired, **extra), report=not no_report)  # type: ignore[arg-type]
         backend, settings = _pose(pose, pose_option or [], poses, mmpose_python)
+        from macebench.generate import is_generator
         from macebench.prepare import EvalConfig
 
-        only = None
-        protocols = tuple(protocol or (DEFAULT_PROTOCOL["video" if motions is None else "motion"],))
-        if videos is None and motions is None and model is not None and not plan:
-            made = _generate(model, reference, protocols, out, music, limit, seed)
-            videos, motions, only = made.videos, made.motions, made.only
         config = EvalConfig(
             reference=reference,
             out=out,
@@ -109,7 +105,7 @@ def evaluate(
             motion_fps=motion_fps,
             training=training,
             model=model or "external",
-            protocols=protocols,
+            protocols=tuple(protocol or (DEFAULT_PROTOCOL["video" if motions is None else "motion"],)),
             metrics=tuple(metric or ()),
             calibrate=() if not calibrate else ALL_CALIBRATIONS if motions is None else MOTION_CALIBRATIONS,
             pose=backend,
@@ -120,12 +116,12 @@ def evaluate(
             engine=engine,  # type: ignore[arg-type]
             store=store,
             plugins=tuple(plugin or ()),
-            only=only,
             vbench_python=vbench_python,
         )
+        dances = videos is None and motions is None and model is not None and is_generator(model)
         if plan:
-            return _show_plan(config)
-        return run_and_show(config, report=not no_report)
+            return _show_plan_of_dances(config, seed, device) if dances else _show_plan(config)
+        return run_and_show(danced(config, seed=seed, device=device) if dances else config, report=not no_report)
 
 
 def _is_paired(track: str | None, protocols: list[str]) -> bool:
@@ -173,38 +169,38 @@ def _paired(config: PairConfig, *, report: bool) -> int:
     return _show(result, config.out, config.model, report=report)
 
 
-@dataclass(frozen=True)
-class _Made:
-    """Folder and clip ids of what a model generated; all None for a model that generates nothing."""
-
-    videos: Path | None = None
-    motions: str | None = None
-    only: frozenset[str] | None = None
-
-
-def _generate(
-    model: str, reference: str, protocols: tuple[str, ...], out: Path, music: Path | None, limit: int | None, seed: int
-) -> _Made:
-    """Let a generating model dance to the reference set's music."""
-    from macebench.clips import REFERENCE_SPLIT, load_set
-    from macebench.generate import GENERATED_FOLDER, MOTIONS_FOLDER, MUSIC_FOLDER, generate, is_generator, music_of
+def _in_space(protocols: tuple[str, ...]) -> bool:
     from macebench.prepare import MOTION_TRACK
     from macebench.protocol import load_protocol
 
-    if not is_generator(model):
-        return _Made()
-    in_space = all(load_protocol(name).track == MOTION_TRACK for name in protocols)
-    kind: Literal["motion", "video"] = "motion" if in_space else "video"
-    clips = load_set(reference, kind=kind, music=music, default_split=REFERENCE_SPLIT, limit=limit).clips
-    folder = out / (MOTIONS_FOLDER if in_space else GENERATED_FOLDER)
-    sounds = music_of(clips, out / MUSIC_FOLDER)
+    return all(load_protocol(name).track == MOTION_TRACK for name in protocols)
+
+
+def _reference_clips(config: EvalConfig) -> tuple[Clip, ...]:
+    """Clips of the reference set, to whose music a model dances."""
+    from macebench.clips import REFERENCE_SPLIT, load_set
+
+    kind: Literal["motion", "video"] = "motion" if _in_space(config.protocols) else "video"
+    return load_set(
+        config.reference, kind=kind, music=config.music, default_split=REFERENCE_SPLIT, limit=config.limit
+    ).clips
+
+
+def danced(config: EvalConfig, *, seed: int = 0, device: str | None = None) -> EvalConfig:
+    """Let the model dance to the reference set's music; the configuration that scores what it made comes back."""
+    from macebench.generate import dance_to
+
+    in_space = _in_space(config.protocols)
     with progress_bar() as progress:
-        made = generate(model, sounds, folder, seed=seed, as_motion=in_space, progress=progress)
+        made = dance_to(
+            _reference_clips(config), config.model, config.out, seed=seed, as_motion=in_space, device=device,
+            workers=config.workers, plugins=config.plugins, progress=progress,
+        )  # fmt: skip
     for clip_id, reason in made.failed.items():
         say(f"  generation failed: {clip_id}: {reason}")
-    ids = [path.relative_to(folder.resolve()).with_suffix("").as_posix() for path in made.videos]
-    only = frozenset([*ids, *made.failed])
-    return _Made(None, str(folder), only) if in_space else _Made(folder, None, only)
+    if in_space:
+        return dataclasses.replace(config, motions=str(made.folder), only=made.ids)
+    return dataclasses.replace(config, videos=made.folder, only=made.ids)
 
 
 def _pose(name: str, options: list[str], poses: Path | None, mmpose_python: Path | None) -> tuple[str, dict[str, Any]]:
@@ -249,16 +245,48 @@ def _show_plan(config: EvalConfig) -> int:
     return EXIT_OK
 
 
-def run_and_show(config: EvalConfig, *, report: bool = True) -> int:
-    """Evaluate, print the table and the reasons, write the report; the exit status comes back."""
+def _show_plan_of_dances(config: EvalConfig, seed: int, device: str | None) -> int:
+    """What a generating model would make before its dances are scored; nothing is computed."""
+    from macebench.generate import plan_dances
+    from macebench.protocol import load_protocol
+
+    clips = _reference_clips(config)
+    planned = plan_dances(
+        clips, config.model, config.out, seed=seed, as_motion=_in_space(config.protocols), device=device
+    )
+    seconds = planned.seconds / config.workers if planned.seconds is not None else None
+    say(f"dances            {planned.pieces} by {config.model}, of which {planned.done} are in {config.out}")
+    say(f"music             {duration(planned.music_s)}")
+    say(f"sampling          {duration(seconds)} with {config.workers} worker(s), plus music features and pictures")
+    for clip_id, reason in planned.unreadable.items():
+        say(f"  cannot be read: {clip_id}: {reason}")
+    say(f"reference clips   {len(clips)} ({config.reference})")
+    for name in config.protocols:
+        say(f"then scored       under {load_protocol(name).id}")
+    return _show_plan(danced(config, seed=seed, device=device)) if planned.done == planned.pieces else EXIT_OK
+
+
+def run_and_show(config: EvalConfig, *, report: bool = True, beside: RunResult | None = None) -> int:
+    """Evaluate, print the table and the reasons, write the report; the exit status comes back.
+
+    Args:
+        config: The evaluation.
+        report: Write ``report.html``.
+        beside: A run under the same protocols, whose rows stand first in the printed table.
+    """
+    result = scored(config)
+    return _show(result, config.out, config.model, report=report, beside=beside)
+
+
+def scored(config: EvalConfig) -> RunResult:
+    """Evaluate with a progress bar."""
     from macebench.runfolder import evaluate as run_evaluation
 
     with progress_bar() as progress:
-        result = run_evaluation(config, progress)
-    return _show(result, config.out, config.model, report=report)
+        return run_evaluation(config, progress)
 
 
-def _show(result: RunResult, out: Path, model: str, *, report: bool) -> int:
+def _show(result: RunResult, out: Path, model: str, *, report: bool, beside: RunResult | None = None) -> int:
     """Print a result, write its report; the exit status comes back."""
     from macebench.report.console import summary_tables
 
@@ -266,7 +294,7 @@ def _show(result: RunResult, out: Path, model: str, *, report: bool) -> int:
         from macebench.report import write_report
 
         write_report(out)
-    show_tables(summary_tables(result))
+    show_tables(summary_tables(result.with_rows_of(beside) if beside is not None else result))
     _show_reasons(result, model)
     _show_files(out)
     say(f"run folder  {out}")

@@ -170,7 +170,7 @@ def _quiet() -> Iterator[None]:
 def _one_thread() -> Iterator[None]:
     """Sums of matrix products in one order: with the number of threads the last bits would change."""
     import scipy.linalg  # noqa: F401 - only libraries that are loaded can be told
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped, unused-ignore]
 
     with threadpool_limits(1, user_api="blas"):
         yield

@@ -46,6 +46,22 @@ def test_the_table_orders_as_it_must(world):
     assert abs(found["random-music"]["bas_corrected"]) < 0.15
 
 
+def test_the_model_dances_in_time_and_stands_in_the_table(world):
+    folder, printed, _ = world
+    danced = scores(folder / "run-mace-dance")["mace-dance"]
+    known = scores(folder / "run")
+    assert all(score["n"] >= 15 for score in danced.values())
+    for row in ("random-music", "time-shifted", "frozen", "half-speed"):
+        assert danced["bas_corrected"]["value"] > known[row]["bas_corrected"]["value"] + 0.15
+    for row in ("jitter", "half-speed", "frozen"):
+        assert danced["fid_k"]["value"] < known[row]["fid_k"]["value"]
+    table = printed[printed.index("ma2d-fixed/1") :]
+    assert 0 < table.index(" mace-dance ") < table.index(" ground-truth ")
+    board = pd.read_csv(folder / "leaderboards" / "demo.csv")
+    assert board["model"].tolist()[:2] == ["mace-dance", "ground-truth"]
+    assert len(list((folder / "run-mace-dance" / "generated").glob("*.mp4"))) == 16
+
+
 def test_every_clip_of_the_demo_is_scored(world):
     for score in scores(world[0] / "run")["ground-truth"].values():
         assert score["n"] >= 16

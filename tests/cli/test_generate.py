@@ -153,6 +153,27 @@ def test_two_songs_of_one_name(run, songs, tmp_path):
     assert (tmp_path / "out" / "s0.wav.npz").is_file()
 
 
+def test_eval_plans_the_dances_before_it_makes_them(tmp_path, checkpoint, dances, monkeypatch):
+    monkeypatch.setenv("MACEBENCH_MOTION_EXPERT", str(checkpoint))
+    folder, out = dances(tmp_path / "real", 3, seconds=2.0), tmp_path / "run"
+    call = [
+        "eval", "--model", "motion-expert", "--reference", folder, "--protocol", "motion3d-fixed/1", "--out", out,
+        "--store", tmp_path / "store", "--device", "cpu", "--plan",
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, list(map(str, call)))
+    assert done.exit_code == 0, done.output
+    assert "3 by motion-expert, of which 0 are in" in done.output
+    assert "under motion3d-fixed/1" in done.output
+    assert not out.exists()
+
+
+def test_the_device_reaches_models_that_have_one():
+    from macebench.generate import device_option
+
+    assert device_option("motion-expert", "cpu") == {"device": "cpu"}
+    assert device_option("motion-expert", None) == device_option("random-phrases", "cpu") == {}
+
+
 @pytest.mark.slow
 def test_eval_generates_and_scores_both_models(tmp_path, checkpoint, dances):
     folder = dances(tmp_path / "real", 3, seconds=2.0)
@@ -162,7 +183,18 @@ def test_eval_generates_and_scores_both_models(tmp_path, checkpoint, dances):
     }  # fmt: skip
     for name in ("motion-expert", "mace-dance"):
         out = tmp_path / name
-        call = ["eval", "--model", name, "--reference", folder, "--protocol", "motion3d-fixed/1", "--no-report"]
+        call = [
+            "eval",
+            "--model",
+            name,
+            "--reference",
+            folder,
+            "--protocol",
+            "motion3d-fixed/1",
+            "--no-report",
+            "--workers",
+            2,
+        ]
         command = [sys.executable, "-m", "macebench", *map(str, call), "--out", str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
         assert done.returncode in (0, EXIT_UNSCORED), done.stdout + done.stderr
