@@ -1,8 +1,8 @@
 """Puts a data set folder together from the records of its sources.
 
 - ``clips/<split>/<clip id>.mp4``
-- ``metadata.parquet``: one row a clip, `METADATA` and one column ``stage.score`` for each score of the stages. Hugging
-  Face ``datasets`` loads the folder as a video folder.
+- ``metadata.parquet``: one row a clip, `METADATA` and one column ``stage.score`` for each score of the stages; and the
+  rows of each split in ``clips/<split>/metadata.parquet`` (`macebench.curation.videofolder`).
 - ``ledger.parquet``: one row a rejected span, `LEDGER`.
 - ``thumbnails/*.jpg``: some kept clips and rejected spans.
 - ``dataset.json``: settings, versions, hashes, counts, yield. ``DATASHEET.md``: the data sheet.
@@ -35,6 +35,7 @@ from macebench.curation.outcomes import Group, Outcomes, is_unfinished, optouts
 from macebench.curation.records import WORK, ClipRecord, Index, Outcome, SpanRecord, clip_id, part_path, thumbnail_path
 from macebench.curation.sources import FACTS
 from macebench.curation.splits import ClipInfo, SplitPlan, plan_splits
+from macebench.curation.videofolder import move_split_tables, write_split_tables
 from macebench.errors import MacebenchError, UserError
 from macebench.store import atomic_write, write_text
 
@@ -162,11 +163,13 @@ def assemble(
     summary = _summary(config, totals, divided)
     write_text(new / DATASET_FILE, json.dumps(summary, indent=2, sort_keys=True) + "\n")
     write_text(new / DATASHEET_FILE, datasheet(summary, METADATA, LEDGER, scores))
+    filled = write_split_tables(new / METADATA_FILE, new)
     _place(out, sources, splits, progress)
     for name in pictures.chosen():
         _copy(thumbnail_path(out, name), out / "thumbnails" / name)
     for name in (METADATA_FILE, LEDGER_FILE, DATASHEET_FILE, DATASET_FILE):
         os.replace(new / name, out / name)
+    move_split_tables(new, out, filled)
     _remove_strangers(out, splits, pictures.chosen())
     reasons = count_reasons(key for key, count in totals.reasons.items() for _ in range(count))
     return CurateResult(totals.sources, totals.clips, totals.clip_s, reasons, dict(totals.unfinished))

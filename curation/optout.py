@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from macebench.clips import METADATA_FILE, inside
+from macebench.curation.videofolder import CLIPS, write_split_tables
 from macebench.errors import UserError
 from macebench.optout import HASH_COLUMNS, ID_COLUMNS, OPTOUT_FILE, OptOut, dataset_optout, load_optout, salted
 from macebench.store import atomic_write, write_text
 
-LEDGER_FILE = "ledger.parquet"
+SCHEMA, LEDGER_FILE = "macebench-dataset", "ledger.parquet"
 STAGE, REASON = "optout", "opted out"
 _FILE_COLUMNS = ("file_name", "motion_file_name")
 _SIDE_FOLDERS = ("motions", "music")
@@ -85,6 +86,7 @@ def apply_optout(dataset: Path, listing: Path, *, apply: bool = True) -> OptOutR
     if hit:
         removed += sum(_remove(folder / name) for name in _PAGES)
         _rewrite_tables(folder, set(names))
+    _rewrite_split_tables(folder)
     return OptOutResult(names, removed, len(rows) - len(hit))
 
 
@@ -203,19 +205,54 @@ def _rewrite_tables(folder: Path, gone: set[str]) -> None:
     table = pq.read_table(path)
     stays = [str(name) not in gone for name in table["clip_id"].to_pylist()]
     left = table.filter(pa.array(stays))
-    _rewrite_summary(folder, left)
+    summary = _rewrite_summary(folder, left)
+    _rewrite_sheet(folder, summary, table.column_names)
+    for old in sorted((folder / CLIPS).glob(f"*/{METADATA_FILE}")):
+        old.unlink()
     _write_parquet(path, left)
 
 
-def _rewrite_summary(folder: Path, table: Any) -> None:
-    """Counts and hash in ``dataset.json``; the hash is the one of `macebench.curation.dataset` or of the demo."""
-    path = folder / "dataset.json"
+def _rewrite_split_tables(folder: Path) -> None:
+    """The tables of the splits of a curated data set, when one of them is not there."""
+    if _summary_of(folder).get("schema") != SCHEMA:
+        return
+    splits = {str(row.get("split")) for row in _rows(folder)}
+    if not all((folder / CLIPS / split / METADATA_FILE).is_file() for split in splits):
+        write_split_tables(folder / METADATA_FILE, folder)
+
+
+def _rewrite_sheet(folder: Path, summary: Mapping[str, Any], columns: Sequence[str]) -> None:
+    """The data sheet of a curated data set, with the counts of what is left."""
+    from macebench.curation._datasheet import datasheet
+    from macebench.curation.dataset import DATASHEET_FILE, LEDGER, METADATA
+
+    if summary.get("schema") != SCHEMA or not (folder / DATASHEET_FILE).is_file():
+        return
+    scores = [name for name in columns if name not in METADATA]
     try:
-        summary = json.loads(path.read_text("utf-8"))
+        text = datasheet(summary, METADATA, LEDGER, scores)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'dataset.json'} lacks {error}.", hint="Run `macebench curate` again.") from error
+    write_text(folder / DATASHEET_FILE, text)
+
+
+def _summary_of(folder: Path) -> dict[str, Any]:
+    """The content of ``dataset.json``; nothing when there is none."""
+    try:
+        summary = json.loads((folder / "dataset.json").read_text("utf-8"))
     except (OSError, ValueError):
-        return
-    if not isinstance(summary, dict):
-        return
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def _rewrite_summary(folder: Path, table: Any) -> Mapping[str, Any]:
+    """Counts and hash in ``dataset.json``; the hash is the one of `macebench.curation.dataset` or of the demo.
+
+    The new content comes back; nothing when there is none.
+    """
+    path, summary = folder / "dataset.json", _summary_of(folder)
+    if not summary:
+        return {}
     rows = table.select([name for name in ("clip_id", "split", "sha256") if name in table.column_names]).to_pylist()
     summary["n_clips"] = len(rows)
     if "split" in table.column_names:
@@ -226,6 +263,7 @@ def _rewrite_summary(folder: Path, table: Any) -> None:
         times = zip(table["start_s"].to_pylist(), table["end_s"].to_pylist(), strict=True)
         summary["clip_seconds"] = round(sum(end - start for start, end in times), 3)
     write_text(path, json.dumps(summary, indent=2, sort_keys=True) + "\n")
+    return summary
 
 
 def dataset_hash(rows: Sequence[Mapping[str, Any]], *, demo: bool) -> str:

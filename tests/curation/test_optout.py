@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+import sys
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from macebench.clips import load_set
 from macebench.curation import optout as module
 from macebench.curation.optout import apply_optout, dataset_hash, find_optout, load_optout, salted
+from macebench.curation.videofolder import write_split_tables
 from macebench.errors import UserError
 from macebench.optout import OptOut, dataset_optout
 
@@ -129,6 +131,43 @@ def test_the_summary_is_true_again(data, tmp_path):
     assert (summary["n_clips"], summary["splits"], summary["clip_seconds"]) == (3, {"test": 1, "train": 2}, 15.0)
     lines = "".join(f"{r['clip_id']} {r['split']} {r['sha256']}\n" for r in rows)
     assert summary["hash"] == sha(lines.encode()) == dataset_hash(rows, demo=False)
+
+
+@pytest.fixture
+def curated(data):
+    """`data` with what only `macebench curate` writes: tables of the splits, and a data sheet."""
+    summary = json.loads((data / "dataset.json").read_text()) | {
+        "schema": "macebench-dataset", "n_sources": 3, "source_seconds": 90.0, "rejected": [], "split_notes": [],
+        "config": {"stages": ["probe"], "consent": "given", "licence": "CC0-1.0"},
+    }  # fmt: skip
+    (data / "dataset.json").write_text(json.dumps(summary))
+    (data / "DATASHEET.md").write_text("**What it is.** 5 clips")
+    write_split_tables(data / "metadata.parquet", data)
+    return data
+
+
+def split_rows(folder):
+    return {
+        path.parent.name: pd.read_parquet(path)["clip_id"].tolist() for path in folder.glob("clips/*/metadata.parquet")
+    }
+
+
+def test_the_tables_of_the_splits_and_the_data_sheet_forget_too(curated, tmp_path):
+    assert sorted(split_rows(curated)) == ["test", "train"]
+    apply_optout(curated, listed(tmp_path, SOURCES["A"], SOURCES["C"]))
+    assert split_rows(curated) == {"train": ids(curated)}
+    assert "**What it is.** 2 clips" in (curated / "DATASHEET.md").read_text()
+
+
+def test_a_kill_before_the_last_tables_is_repaired(curated, tmp_path, monkeypatch):
+    path = listed(tmp_path, SOURCES["A"])
+    monkeypatch.setattr(module, "write_split_tables", lambda *_: sys.exit(9))
+    with pytest.raises(SystemExit):
+        apply_optout(curated, path)
+    assert split_rows(curated) == {}
+    monkeypatch.undo()
+    apply_optout(curated, path)
+    assert sorted(name for rows in split_rows(curated).values() for name in rows) == ids(curated)
 
 
 def test_one_clip_of_a_source_leaves_the_others(data, tmp_path):
