@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import overload
 
 from macebench.extract import (
     NO_MUSIC,
+    SUBJECT,
     ClipArtifacts,
     ClipPlan,
     Outcome,
@@ -19,11 +20,13 @@ from macebench.extract import (
     failure_ingredients,
     load_beats,
     load_clip,
+    load_picture,
     sound_of,
 )
+from macebench.identity import NO_PICTURE, Found, unusable
 from macebench.protocol import BeatRules, PoseBackend
 from macebench.store import Store
-from macebench.types import Beats, Clip, Evidence, Missing
+from macebench.types import Beats, Clip, Evidence, FloatArray, Missing
 
 ClipKey = tuple[str, str, str]
 _KEPT = 8
@@ -36,10 +39,11 @@ def clip_key(clip: Clip) -> ClipKey:
 
 @dataclass(frozen=True)
 class Extracted:
-    """Outcomes of extraction by clip and by sound; empty for what was in the store already."""
+    """Outcomes of extraction by clip, by sound and by a picture's content; empty for what was in the store already."""
 
     clips: Mapping[ClipKey, Outcome]
     sounds: Mapping[str, Outcome]
+    pictures: Mapping[str, Outcome] = field(default_factory=dict)
 
 
 class EvidenceSet(Sequence[Evidence]):
@@ -82,15 +86,22 @@ class Source:
     backend: PoseBackend | None
     extracted: Extracted
 
-    def load(self, clip: Clip, rules: BeatRules | None) -> Evidence:
-        """All that is known of a clip; `rules` are those of its music's beats, None when no metric needs them."""
+    def load(self, clip: Clip, rules: BeatRules | None, picture: Found | None = None) -> Evidence:
+        """All that is known of a clip.
+
+        Args:
+            clip: The clip.
+            rules: Of its music's beats; None when no metric needs them.
+            picture: Its reference picture, or why it has none.
+        """
         found = load_clip(self.store, clip, self.plan, self.backend) if clip.sha256 else None
         if found is None:
             missing = Missing(self._reason(clip))
             found = ClipArtifacts(0.0, missing, missing, missing)
         music = Missing("not computed") if rules is None else self._music(clip, rules)
         known = found.pose, music, found.frames, found.motion
-        return Evidence(clip, found.duration_s, *known, self.plan.lacking, found.notes)
+        identity = self._identity(picture or Missing(NO_PICTURE))
+        return Evidence(clip, found.duration_s, *known, self.plan.lacking, found.notes, identity)
 
     def failure(self, clip: Clip) -> tuple[str, str] | None:
         """Reason and detail of a clip that could not be read, now or in an earlier run; None for one that could."""
@@ -105,6 +116,17 @@ class Source:
     def _reason(self, clip: Clip) -> str:
         failed = self.failure(clip)
         return failed[0] if failed is not None else "not computed"
+
+    def _identity(self, picture: Found) -> FloatArray | Missing:
+        if isinstance(picture, Missing):
+            return picture
+        if SUBJECT in self.plan.lacking:
+            return Missing(self.plan.lacking[SUBJECT])
+        found = load_picture(self.store, picture) if SUBJECT in self.plan.statistics else None
+        if found is not None:
+            return found
+        outcome = self.extracted.pictures.get(picture.sha256)
+        return Missing(unusable((outcome.reason if outcome else None) or "not computed"))
 
     def _music(self, clip: Clip, rules: BeatRules) -> Beats | Missing:
         sound = sound_of(clip)

@@ -23,6 +23,7 @@ import numpy as np
 from macebench import registry
 from macebench.errors import MediaError, UserError
 from macebench.grid import SEPARATOR, Gridded, grid_ingredients, split_name
+from macebench.identity import Picture
 from macebench.motion import MOTION_SUFFIXES
 from macebench.motion.files import PICKLE_SUFFIXES
 from macebench.pose import PoseEstimator, PoseSession
@@ -35,11 +36,14 @@ POSE_VERSION = 1
 BEATS_VERSION = 1
 MOTION_VERSION = 1
 VBENCH_VERSION = 1
+PICTURE_VERSION = 1
 NO_MUSIC = "no music"
 NO_MOTION = "no 3-D motion"
 NO_PICTURE = "motion file, no picture"
 _SILENT = {"no sound": NO_MUSIC}
 BY_NAME = "by_name"
+SUBJECT = "dino_b16"
+"""Frame statistic whose network embeds reference pictures, too."""
 LASTING = (
     "empty file", "not a media file", "container not allowed", "no video stream", "no frames", "truncated file",
     "too many pixels", "too long",
@@ -151,6 +155,19 @@ def statistic_ingredients(clip: Clip, name: str) -> Ingredients:
     if needed:
         settings["ingredients"] = needed
     return Ingredients("statistic", version, {"video": clip.sha256}, settings)
+
+
+def picture_ingredients(picture: Picture) -> Ingredients:
+    """Key of a reference picture's embedding."""
+    same = statistic_ingredients(Clip("picture", picture.path, picture.sha256), SUBJECT)
+    settings = {**same.settings, "statistic_version": same.version}
+    return Ingredients("picture", PICTURE_VERSION, {"picture": picture.sha256}, settings)
+
+
+def load_picture(store: Store, picture: Picture) -> FloatArray | None:
+    """(F,) embedding of a reference picture, or None when it is not in the store."""
+    artifact = store.get(picture_ingredients(picture))
+    return None if artifact is None else artifact.arrays["value"][0]
 
 
 def own_ingredients(name: str) -> dict[str, Any]:
@@ -295,15 +312,18 @@ def setup_clip_worker(plan: ClipPlan) -> None:
     _worker = _Worker(plan, Store(plan.store))
 
 
-def extract_clip(clip: Clip) -> Outcome:
-    """Compute what the store lacks of one clip. Needs `setup_clip_worker` first."""
+def extract_clip(clip: Clip | Picture) -> Outcome:
+    """Compute what the store lacks of one clip or reference picture. Needs `setup_clip_worker` first."""
     if _worker is None:
         raise RuntimeError("setup_clip_worker was not called in this process")
     start = time.perf_counter()
     try:
-        _extract(_worker, clip)
+        if isinstance(clip, Picture):
+            _embed(_worker, clip)
+        else:
+            _extract(_worker, clip)
     except MediaError as error:
-        if _worker.plan.motion or error.reason in LASTING:
+        if isinstance(clip, Clip) and (_worker.plan.motion or error.reason in LASTING):
             key = failure_ingredients(clip, _worker.plan)
             _worker.store.put(key, Artifact({}, {"reason": error.reason, "detail": error.detail}))
         return Outcome(error.reason, time.perf_counter() - start, error.detail)
@@ -338,6 +358,13 @@ def _extract(worker: _Worker, clip: Clip) -> None:
     if session is not None and backend is not None:
         meta = {"duration_s": duration, "seconds": time.perf_counter() - start} | notes
         _put_pose(store, pose_ingredients(clip, backend), session, meta)
+
+
+def _embed(worker: _Worker, picture: Picture) -> None:
+    """A reference picture goes through the network as a clip of one frame."""
+    statistic = make_statistic(SUBJECT)
+    statistic.update(worker.get_decoder().picture(picture.path)[None], np.zeros(1))
+    worker.store.put(picture_ingredients(picture), Artifact({"value": statistic.result()}, {}))
 
 
 def _extract_motion(store: Store, key: Ingredients, path: Path, fps: float | None) -> None:

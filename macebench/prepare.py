@@ -14,6 +14,7 @@ from macebench.engine import EngineName
 from macebench.errors import UserError, WeightsMissingError
 from macebench.evidence import ClipKey, clip_key
 from macebench.extract import ClipPlan, lacking_weights, own_ingredients
+from macebench.identity import Pictures, find_pictures, with_pictures
 from macebench.protocol import BY_VBENCH, PoseBackend, Protocol, Reference, load_protocol
 from macebench.registry import Metric
 from macebench.scoring import needed
@@ -58,6 +59,8 @@ class EvalConfig:
         plugins: Python files that register more.
         only: Ids of the evaluated clips; None means all.
         vbench_python: Interpreter that has VBench's own package, which then computes its dimensions.
+        identity: Picture of the dancer, or a folder with one by clip id (`macebench.identity`); None takes the first
+            frame of each clip.
     """
 
     reference: str
@@ -80,6 +83,7 @@ class EvalConfig:
     plugins: tuple[Path, ...] = ()
     only: frozenset[str] | None = None
     vbench_python: Path | None = None
+    identity: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class Prepared:
     plan: ClipPlan
     backend: PoseBackend | None
     store: Store
+    pictures: Pictures | None = None
 
     @property
     def clips(self) -> list[Clip]:
@@ -123,6 +128,7 @@ def prepare(config: EvalConfig) -> Prepared:
     protocols = tuple({protocol.hash: protocol for protocol in map(load_protocol, config.protocols)}.values())
     protocols = with_package(config, protocols)
     chosen = [_metrics(protocol, config.metrics) for protocol in protocols]
+    protocols = with_pictures(config.identity, protocols, chosen)
     needs = set().union(*(needed(metrics)[1] for metrics in chosen))
     statistics = _seen(protocols, chosen)
     lacking = lacking_weights(statistics)
@@ -140,6 +146,7 @@ def prepare(config: EvalConfig) -> Prepared:
     metrics = {protocol.hash: items for protocol, items in zip(resolved, chosen, strict=True)}
     store = Store(config.store)
     _check_sets(config, generated, reference)
+    pictures = find_pictures(config.identity, generated.clips, reference.clips) if config.identity else None
     plan = ClipPlan(
         store=store.root,
         pose=config.pose if backend is not None else None,
@@ -152,7 +159,7 @@ def prepare(config: EvalConfig) -> Prepared:
         lacking=lacking,
         networks={name: os.environ[name] for name in _NETWORK_VARIABLES if name in os.environ},
     )
-    return Prepared(config, generated, reference, training, resolved, metrics, plan, backend, store)
+    return Prepared(config, generated, reference, training, resolved, metrics, plan, backend, store, pictures)
 
 
 def with_package(config: EvalConfig, protocols: tuple[Protocol, ...]) -> tuple[Protocol, ...]:

@@ -7,7 +7,8 @@ stands in every score; two rows of different hashes are never compared.
 
 So are the weights' hashes and number type of the networks that its frames go through (``frame_statistics``), or, when
 VBench's own package computes the dimensions, its version and weights (``vbench_package``). A protocol with a
-``frames_grid`` looks at a part of the frames only (`macebench.grid`).
+``frames_grid`` looks at a part of the frames only (`macebench.grid`). One with ``identity_reference: picture`` holds
+the dancer against a picture that the user gives (`macebench.identity`), not against the clip's first frame.
 
 Prose fields (title, description, source, known_defects, changes) are not part of the hash.
 """
@@ -32,7 +33,7 @@ from macebench.registry import unknown
 _LATER = {
     "sampling": ("window_frames", "stride_frames", "whole_reference"),
     "beats": ("beyond_end",),
-    "": ("contact", "pixels", "frame_statistics", "frames_grid", "vbench_package"),
+    "": ("contact", "pixels", "frame_statistics", "frames_grid", "vbench_package", "identity_reference"),
 }
 _PROSE = {"title", "description", "source", "known_defects", "changes"}
 HASH_DIGITS = 12
@@ -216,6 +217,10 @@ BY_VBENCH = ("musiq", "clip_l14", "clip_b32", "dino_b16", "amt_s")
 """Frame statistics whose place VBench's own package takes."""
 
 
+PICTURE: Literal["picture"] = "picture"
+"""Value of `Protocol.identity_reference`: the dancer is held against a given picture."""
+
+
 class VbenchPackage(_Rules):
     """VBench's own package in an interpreter of its own, in a resolved protocol.
 
@@ -276,6 +281,7 @@ class Protocol(_Rules):
     frame_statistics: dict[str, dict[str, Any]] | None = None
     frames_grid: Grid | None = None
     vbench_package: VbenchPackage | None = None
+    identity_reference: Literal["picture"] | None = None
 
     @field_validator("frames_grid")
     @classmethod

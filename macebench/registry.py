@@ -168,7 +168,8 @@ class Metric:
         name: Registered name.
         compute: The function.
         columns: What it reports; the first one is the main value.
-        needs: Of ``pose``, ``motion``, ``music`` and ``frames:<statistic>``; decides what is computed at all.
+        needs: Of ``pose``, ``motion``, ``music`` and ``frames:<statistic>``; decides what is computed at all. Also
+            ``picture``: it looks at the reference picture under a protocol that has one (`macebench.identity`).
         feature: Name of the feature of a set metric, or None for a clip metric.
         version: Part of the cache key; raise it when a value changes.
     """

@@ -22,6 +22,7 @@ from macebench import registry
 from macebench.engine import Crashed, Work, run_jobs
 from macebench.evidence import ClipKey, EvidenceSet, Extracted, Source, clip_key
 from macebench.extract import (
+    SUBJECT,
     Outcome,
     SoundJob,
     beat_ingredients,
@@ -30,11 +31,13 @@ from macebench.extract import (
     extract_beats,
     extract_clip,
     failure_ingredients,
+    load_picture,
     setup_clip_worker,
     setup_sound_worker,
     sound_jobs,
     statistic_ingredients,
 )
+from macebench.identity import Picture, Pictures
 from macebench.media import Decoder
 from macebench.pieces import pieces
 from macebench.prepare import COUNTED, EvalConfig, Prepared, model_card
@@ -74,6 +77,7 @@ class RunPlan:
         n_reference: Clips of the reference set.
         n_to_extract: Clips that are not in the store.
         n_sounds: Sounds whose beats are not in the store.
+        n_pictures: Reference pictures that are not in the store.
         seconds: Estimated time from earlier clips with this back end, or None when there are none.
     """
 
@@ -82,6 +86,7 @@ class RunPlan:
     n_to_extract: int
     n_sounds: int
     seconds: float | None
+    n_pictures: int = 0
 
 
 def plan_run(prepared: Prepared) -> RunPlan:
@@ -93,7 +98,7 @@ def plan_run(prepared: Prepared) -> RunPlan:
     seconds = costs[len(costs) // 2] * len(missing) / prepared.config.workers if costs else None
     return RunPlan(
         len(prepared.generated.clips), len(prepared.reference.clips), len(missing),
-        len(_sounds_to_do(prepared)), 0.0 if not missing else seconds,
+        len(_sounds_to_do(prepared)), 0.0 if not missing else seconds, len(_pictures_to_do(prepared)),
     )  # fmt: skip
 
 
@@ -111,6 +116,13 @@ def _sounds_to_do(prepared: Prepared) -> list[SoundJob]:
     return [job for job in jobs if not prepared.store.has(beat_ingredients(job.sha256, job.rules))]
 
 
+def _pictures_to_do(prepared: Prepared) -> list[Picture]:
+    """Reference pictures that can be embedded and are not in the store."""
+    if prepared.pictures is None or SUBJECT not in prepared.plan.statistics:
+        return []
+    return [item for item in prepared.pictures.files if load_picture(prepared.store, item) is None]
+
+
 def extract(prepared: Prepared, progress: Progress = silent) -> Extracted:
     """Compute what the store lacks. A clip that fails has an `Outcome` with a reason."""
     from concurrent.futures import ThreadPoolExecutor
@@ -122,9 +134,9 @@ def extract(prepared: Prepared, progress: Progress = silent) -> Extracted:
         heard = beside.submit(_run_sounds, prepared, sounds, stop)
         beside.submit(_import_early)
         try:
-            seen = _run_clips(prepared, clips, progress)
+            seen, pictures = _run_clips(prepared, clips, progress)
             _run_package(prepared, progress)
-            return Extracted(seen, heard.result())
+            return Extracted(seen, heard.result(), pictures)
         finally:
             stop.set()
 
@@ -135,17 +147,25 @@ def _import_early() -> None:
         importlib.import_module(name)
 
 
-def _run_clips(prepared: Prepared, clips: Sequence[Clip], progress: Progress) -> dict[ClipKey, Outcome]:
+def _run_clips(
+    prepared: Prepared, clips: Sequence[Clip], progress: Progress
+) -> tuple[dict[ClipKey, Outcome], dict[str, Outcome]]:
+    """Outcomes of the clips, and of the reference pictures by content: the same workers have the network."""
     config = prepared.config
     work = Work(extract_clip, setup_clip_worker, (prepared.plan,))
     outcomes: dict[ClipKey, Outcome] = {}
+    pictures: dict[str, Outcome] = {}
     total, ready = len(prepared.clips), len(prepared.clips) - len(clips)
     progress("poses", ready, total)
-    for index, result in run_jobs(work, clips, workers=config.workers, engine=config.engine):
-        clip = clips[index]
-        outcomes[clip_key(clip)] = _outcome(result)
+    jobs: list[Clip | Picture] = [*clips, *_pictures_to_do(prepared)]
+    for index, result in run_jobs(work, jobs, workers=config.workers, engine=config.engine):
+        job = jobs[index]
+        if isinstance(job, Picture):
+            pictures[job.sha256] = _outcome(result)
+            continue
+        outcomes[clip_key(job)] = _outcome(result)
         progress("poses", ready + len(outcomes), total)
-    return outcomes
+    return outcomes, pictures
 
 
 def _run_package(prepared: Prepared, progress: Progress) -> None:
@@ -194,12 +214,19 @@ def _outcome(result: Outcome | Crashed) -> Outcome:
 
 
 def evidence_of(
-    prepared: Prepared, clips: Sequence[Clip], protocol: Protocol, extracted: Extracted
+    prepared: Prepared,
+    clips: Sequence[Clip],
+    protocol: Protocol,
+    extracted: Extracted,
+    role: Literal["generated", "reference"] = "generated",
 ) -> Sequence[Evidence]:
-    """Everything known of `clips` under `protocol`, in their order, loaded when it is asked for."""
-    source = source_of(prepared, extracted)
+    """Everything known of `clips` under `protocol`, in their order, loaded when it is asked for.
+
+    `role` says whose reference pictures they have: one given picture is that of the evaluated clips alone.
+    """
+    source, pictures = source_of(prepared, extracted), prepared.pictures or Pictures()
     rules = protocol.beats if prepared.needs_music else None
-    return EvidenceSet(clips, lambda clip: source.load(clip, rules))
+    return EvidenceSet(clips, lambda clip: source.load(clip, rules, pictures.of(clip, role)))
 
 
 def source_of(prepared: Prepared, extracted: Extracted) -> Source:
@@ -214,7 +241,7 @@ def score(prepared: Prepared, extracted: Extracted, progress: Progress = silent)
     total = len(prepared.protocols) * (len(models) + 1)
     for protocol in prepared.protocols:
         metrics = prepared.metrics[protocol.hash]
-        reference = evidence_of(prepared, prepared.reference.clips, protocol, extracted)
+        reference = evidence_of(prepared, prepared.reference.clips, protocol, extracted, "reference")
         rows += score_pieces(reference, protocol, metrics, REFERENCE_MODEL, "reference")
         progress("scores", len(rows) and _done(rows), total)
         real = evidence_of(prepared, prepared.generated.clips, protocol, extracted)

@@ -296,6 +296,8 @@ class Evidence:
         lacking: Why a frame statistic was not computed at all, by its name: the weights are not on this machine.
         notes: What a reader must know of the file's pictures, such as ``transparency ignored``; counted beside every
             score that rests on them.
+        identity: (F,) embedding of the picture that the dancer should look like, by the network of the frame statistic
+            ``dino_b16``, or why there is none. Only protocols with ``identity_reference: picture`` look at it.
     """
 
     clip: Clip
@@ -306,6 +308,7 @@ class Evidence:
     motion: Motion | Missing = Missing("no 3-D motion")
     lacking: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    identity: FloatArray | Missing = Missing("no reference picture")
 
     def need_pose(self) -> PoseTrack:
         """The pose track. Raises `Unscorable` with the reason when there is none."""
@@ -324,6 +327,12 @@ class Evidence:
         if isinstance(self.music, Missing):
             raise Unscorable(self.music.reason)
         return self.music
+
+    def need_identity(self) -> FloatArray:
+        """The reference picture's embedding. Raises `Unscorable` with the reason when there is none."""
+        if isinstance(self.identity, Missing):
+            raise Unscorable(self.identity.reason)
+        return self.identity
 
     def need_frames(self, name: str) -> FloatArray:
         """The frame statistic `name`. Raises `Unscorable` with the reason when there is none."""

@@ -1,17 +1,21 @@
-"""Identity drift: does the dancer still look like at the beginning? (ours)
+"""Identity drift: does the dancer still look like at the beginning, or like in a picture? (ours)
 
 Each frame has the vector of DINO ViT-B/16 that subject consistency uses (statistic ``dino_b16``): an embedding of the
-*subject*, not of a face. Its distance ``1 - cosine`` to the reference picture is followed over time. The reference
-picture is the clip's first frame, from which a picture-driven animator starts; a function call can give another vector.
+*subject*, not of a face. Its distance ``1 - cosine`` to a reference is followed over time. The reference is the clip's
+first frame, from which a picture-driven animator starts; under a protocol with ``identity_reference: picture``, which
+``macebench eval --identity`` makes, it is the picture that the user gives (`macebench.identity`).
 
-- ``identity_drift``: mean distance of all frames but the first, 0 (the same) to 2.
+- ``identity_drift``: mean distance of the frames, 0 (the same) to 2; the first frame is not counted where it is the
+  reference itself.
 - ``identity_drift_slope``: least-squares slope of the distance over presentation time, a second. Above 0 the dancer
   becomes somebody else; a dancer who only turns has a distance and no slope.
-- ``identity_min``: cosine of the frame that is least like the reference picture.
+- ``identity_min``: cosine of the frame that is least like the reference.
 
 Subject consistency takes half of each frame's likeness from the frame before, so a slow drift hardly lowers it; here
-every frame is held against the beginning. Known defects: a turned back, a crouch or a moving camera is distance, too,
-and a frozen clip has none. Read the values against the ground truth's own, at equal length and in the same pictures.
+every frame is held against the reference. Known defects: a turned back, a crouch or a moving camera is distance, too,
+and against the first frame a frozen clip has none. A given picture of another pose, crop, shape or light than the video
+is distance from the first frame on: that share is in the mean and in the least likeness, not in the slope. Read the
+values against the ground truth's own, at equal length and with the same pictures.
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from macebench.errors import Unscorable
-from macebench.protocol import Protocol
+from macebench.identity import NEED
+from macebench.protocol import PICTURE, Protocol
 from macebench.registry import Column, frame_statistic, metric
 from macebench.types import Evidence, FloatArray
 
@@ -31,9 +36,9 @@ TOO_SHORT = "too short"
 NO_DIRECTION = "an embedding has no length"
 
 _COLUMNS = (
-    Column("identity_drift", "1", "reference", "Mean DINO distance of the frames to the first one"),
+    Column("identity_drift", "1", "reference", "Mean DINO distance of the frames to the first one, or to a picture"),
     Column("identity_drift_slope", "1/s", "reference", "Growth of that distance a second"),
-    Column("identity_min", "1", "reference", "Cosine of the frame that is least like the first one"),
+    Column("identity_min", "1", "reference", "Cosine of the frame that is least like the first one, or a picture"),
 )
 
 
@@ -109,10 +114,15 @@ class FrameTimes:
         return np.array(self._times, dtype=np.float64)
 
 
-@metric("identity_drift", columns=_COLUMNS, needs=(f"frames:{SUBJECT}", f"frames:{TIMES}"))
+@metric("identity_drift", columns=_COLUMNS, needs=(f"frames:{SUBJECT}", f"frames:{TIMES}", NEED))
 def identity_drift_score(evidence: Evidence, protocol: Protocol) -> dict[str, float]:
-    """Distance of the subject's DINO embedding to the first frame: mean, growth a second, and the least likeness."""
-    found = identity_drift(evidence.need_frames(SUBJECT), evidence.need_frames(TIMES))
+    """Distance of the subject's DINO embedding to a reference: mean, growth a second, and the least likeness.
+
+    The reference is the clip's first frame, or the picture that was given (``identity_reference: picture``).
+    """
+    vectors, times = evidence.need_frames(SUBJECT), evidence.need_frames(TIMES)
+    picture = evidence.need_identity() if protocol.identity_reference == PICTURE else None
+    found = identity_drift(vectors, times, picture)
     return {
         "identity_drift": found.mean, "identity_drift_slope": found.slope_per_s, "identity_min": found.minimum,
     }  # fmt: skip

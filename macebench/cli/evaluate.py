@@ -29,6 +29,7 @@ _PAIRS_HINT = "`macebench eval --track animation --videos A --reference B` compa
 DEFAULT_PROTOCOL = {"video": "ma2d-fixed/1", "motion": "motion3d-fixed/1"}
 
 _MODEL = "Name of the row; a registered model (mace-dance, ...) is run first to make the dances."
+_IDENTITY = "Picture of the dancer, or a folder with one by clip id: identity_drift is held against it."
 
 
 def evaluate(
@@ -62,6 +63,7 @@ def evaluate(
     dtype: Annotated[str | None, typer.Option(help="float32; on a GPU also float16 or bfloat16.")] = None,
     batch: Annotated[str | None, typer.Option(help="Frames at once: a number, or auto.")] = None,
     vbench_python: Annotated[Path | None, typer.Option(help="Python that has vbench; see doctor.")] = None,
+    identity: Annotated[Path | None, typer.Option(help=_IDENTITY)] = None,
 ) -> int:
     """Score videos or 3-D motions of dance against a reference set and write a run folder.
 
@@ -81,7 +83,7 @@ def evaluate(
             given = {
                 "--motions": motions, "--metric": metric, "--music": music, "--training": training,
                 "--calibrate": calibrate, "--plan": plan,
-                "--vbench-python": vbench_python,
+                "--vbench-python": vbench_python, "--identity": identity,
             }  # fmt: skip
             _refuse([name for name, value in given.items() if value])
             paired = _pair_config(videos, reference, out, protocol, model, align, pairs)
@@ -117,6 +119,7 @@ def evaluate(
             store=store,
             plugins=tuple(plugin or ()),
             vbench_python=vbench_python,
+            identity=identity,
         )
         dances = videos is None and motions is None and model is not None and is_generator(model)
         if plan:
@@ -239,6 +242,8 @@ def _show_plan(config: EvalConfig) -> int:
     say(f"reference clips   {planned.n_reference} ({prepared.reference.name})")
     say(f"to decode         {planned.n_to_extract} (the others are in the store)")
     say(f"beats to track    {planned.n_sounds}")
+    if prepared.pictures is not None:
+        say(f"pictures to embed {planned.n_pictures} of {len(prepared.pictures.files)}")
     say(f"estimated time    {duration(planned.seconds)} with {config.workers} worker(s)")
     for protocol in prepared.protocols:
         say(f"protocol          {protocol.id} {protocol.hash}")

@@ -76,7 +76,7 @@ class _Answers:
     def ready(self) -> None:
         import av.logging
 
-        from macebench.media import framefolder, pictures, soundtrack
+        from macebench.media import framefolder, pictures, soundtrack, stills
 
         av.logging.set_level(None)
         self._handlers = {
@@ -84,6 +84,7 @@ class _Answers:
             "frames": lambda ring, path, limits, **how: pictures.stream_frames(path, limits, ring, **how),
             "probe_folder": lambda ring, path, limits, fps: {"info": framefolder.probe_folder(path, fps, limits)},
             "folder": lambda ring, path, limits, fps, **how: framefolder.stream_folder(path, fps, limits, ring, **how),
+            "still": lambda ring, path, limits: stills.stream_still(path, limits, ring),
             "audio": lambda ring, path, limits, **how: soundtrack.stream_sound(path, limits, ring, **how),
         }
         self._send("ready")

@@ -38,8 +38,10 @@ import numpy as np
 from macebench.errors import MediaError
 from macebench.media.framefolder import SIDECAR, frame_folder
 from macebench.media.process import ChildGone, ChildProcess, copy_out, reason_of
+from macebench.media.stills import turned
 from macebench.media.values import FrameBatch, FrameCounts, Limits, Sound, VideoInfo
 from macebench.media.wire import MAX_SLOT_BYTES, N_SLOTS, OUT_OF_MEMORY, SOUND_SLOT_BYTES, Message
+from macebench.types import Array
 
 _STOP_S = 5.0
 
@@ -161,6 +163,28 @@ class Decoder:
             self._counts = FrameCounts(**{key: message[key] for key in _COUNTS})
         finally:
             call.leave()
+
+    def picture(self, path: str | Path) -> Array:
+        """The (H, W, 3) RGB picture of a PNG, JPEG or WebP file (`macebench.media.stills`).
+
+        Raises:
+            MediaError: ``transparent picture``, or see the module.
+        """
+        call = self._begin("still", path)
+        found, shape = None, (0, 0)
+        try:
+            message = call.receive()
+            while message["kind"] != "end":
+                if message["kind"] == "head":
+                    shape = (message["height"], message["width"])
+                else:
+                    found = call.take_pictures(message, shape).frames[0]
+                message = call.receive()
+        finally:
+            call.leave()
+        if found is None:
+            raise MediaError("no frames")
+        return turned(found, int(message["orientation"]))
 
     def audio(
         self,

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from macebench.errors import MediaError, UserError
+from macebench.media.stills import MAX_FILE_BYTES, PNG_SIGNATURE, decode_still
 
 if TYPE_CHECKING:
     from macebench.media.ring import Ring
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 SIDECAR = "frames.json"
 SUFFIX = ".png"
 MAX_FPS = 1000.0
-MAX_FILE_BYTES = 2**28
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _NUMBERS = re.compile(r"(\d+)")
 
 
@@ -139,28 +138,15 @@ def decoded(folder: str, fps: float, limits: Limits) -> Iterator[tuple[float, An
 
 
 def _decode(path: Path, index: int, limits: Limits) -> Any:
-    import av
-
-    from macebench.media.source import TRUNCATED, check_size
+    from macebench.media.source import TRUNCATED
 
     reason = TRUNCATED if index else "not a media file"
     if path.stat().st_size > MAX_FILE_BYTES:
         raise MediaError("too many pixels", f"{path.name} has more than {MAX_FILE_BYTES} bytes")
     data = path.read_bytes()
-    if not data.startswith(_SIGNATURE) or len(data) < 24:
+    if not data.startswith(PNG_SIGNATURE):
         raise MediaError(reason, f"{path.name} is no PNG file")
-    check_size(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"), limits)
-    context = av.CodecContext.create("png", "r")
-    context.thread_count = 1
-    try:
-        frames = [*context.decode(av.Packet(data)), *context.decode(None)]
-    except av.error.FFmpegError as error:
-        if isinstance(error, MemoryError):
-            raise
-        raise MediaError(reason, f"{path.name}: {error.strerror or error}") from error
-    if not frames or frames[0].is_corrupt:
-        raise MediaError(reason, f"{path.name} cannot be decoded")
-    return frames[0]
+    return decode_still("png", data, limits, path.name, reason)
 
 
 def probe_folder(folder: str, fps: float, limits: Limits) -> dict[str, Any]:

@@ -112,7 +112,10 @@ class Geometry:
 
 def _orientation(frame: Any) -> tuple[bool, bool, bool]:
     """Swap axes, then flip x, then flip y: the display matrix rounded to quarter turns."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know the kind of EXIF data in a PNG picture
+        data = None
     if data is None:
         return False, False, False
     a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(data), np.int32)[:5])

@@ -119,6 +119,8 @@ def title_of(protocol: dict[str, object], digest: str) -> str:
     package = protocol.get("vbench_package")
     if isinstance(package, dict):
         parts.append(f"by vbench {package.get('version')}")
+    if protocol.get("identity_reference"):
+        parts.append(f"identity against a {protocol.get('identity_reference')}")
     return "  ".join(parts)
 
 

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from macebench import registry
 from macebench.errors import Unscorable
 from macebench.metrics.identity import FrameTimes, identity_drift, identity_drift_score
-from macebench.protocol import load_protocol
+from macebench.protocol import PICTURE, load_protocol
 from macebench.types import Clip, Evidence, Missing
 
 PROTOCOL = load_protocol("video-referee/1")
+BY_PICTURE = PROTOCOL.model_copy(update={"identity_reference": PICTURE})
 
 
 def turning(degrees, start=0.0):
@@ -101,3 +102,28 @@ def test_the_registered_metric(tmp_path):
         identity_drift_score(evidence(tmp_path, {"frame_times": np.arange(3.0)}), PROTOCOL)
     columns = registry.get_metric("identity_drift").columns
     assert {column.better for column in columns} == {"reference"}
+
+
+def test_the_protocol_decides_between_first_frame_and_picture(tmp_path):
+    vectors = turning([0, 60, 90])
+    known = evidence(tmp_path, {"dino_b16": vectors, "frame_times": np.array([0.0, 1.0, 2.0])})
+    first = identity_drift_score(known, PROTOCOL)
+    own = known.replace(identity=vectors[0])
+    assert identity_drift_score(own, PROTOCOL) == first
+    found = identity_drift_score(own, BY_PICTURE)
+    assert found["identity_drift"] == pytest.approx(first["identity_drift"] * 2 / 3)
+    assert found["identity_min"] == pytest.approx(first["identity_min"], abs=1e-12)
+    other = identity_drift_score(known.replace(identity=turning([180])[0]), BY_PICTURE)
+    assert other["identity_drift"] > found["identity_drift"]
+    with pytest.raises(Unscorable, match="no reference picture"):
+        identity_drift_score(known, BY_PICTURE)
+    with pytest.raises(Unscorable, match="gone"):
+        identity_drift_score(own.replace(frames={"frame_times": np.arange(3.0)}), BY_PICTURE)
+
+
+@pytest.mark.parametrize("name", ["ground-truth", "mirrored", "time-shifted", "jitter", "frozen", "identity-swap"])
+def test_calibration_keeps_the_picture(tmp_path, name):
+    known = evidence(tmp_path, {"dino_b16": turning([0, 60]), "frame_times": np.arange(2.0)})
+    known = known.replace(identity=turning([5])[0])
+    changed = registry.get("models", name)().transform([known, known], 0)
+    assert np.array_equal(changed.identity, known.identity)
