@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 
 from macebench.media import Decoder
+from macebench.report.numbers import short
 from macebench.results import RunResult
 from macebench.skeleton import COCO17_EDGES
 
@@ -60,9 +61,10 @@ def main() -> None:
         values = [entry.score(column).value or 0.0 for entry in result.entries][::-1]
         colours = [COLOURS.get(name, "#a9b1bf") for name in names]
         bars = axis.barh(names, values, color=colours)
-        axis.bar_label(bars, fmt="%.3g", padding=3)
+        axis.bar_label(bars, labels=[short(value) for value in values], padding=3)
         if column == "fid_k":
             axis.set_xscale("log")
+            axis.minorticks_off()
             axis.set_xlim(left=min(values) / 2)
         axis.axvline(0, color="#444", linewidth=0.8)
         axis.margins(x=0.18)

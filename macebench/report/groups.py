@@ -19,6 +19,11 @@ _PATTERNS = (
     ("style", r"style_"),
     ("picture", r"temporal_|subject_|background_|motion_smoothness|imaging_|aesthetic_|ms_flow$|(is_)?dynamic"),
 )
+SHARES = frozenset({
+    "bas", "bas_null", "beat_precision", "beat_recall", "beat_f", "fsr", "fsr_left", "fsr_right", "frozen_share",
+    "pose_visibility", "temporal_flickering", "motion_smoothness", "ms_flow", "is_dynamic", "video_foot_contact",
+})  # fmt: skip
+"""Columns of clip metrics that lie in [0, 1] by their definition; an interval around their mean does, too."""
 OTHER = "other"
 _ERROR = "_se"
 

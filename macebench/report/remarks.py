@@ -33,9 +33,10 @@ def how_to_read(section: Section, *, compares: bool) -> list[Html]:
     """The legend of the summary, and what is known of its uncertainty."""
     text = (
         "↑ higher is better, ↓ lower is better, ≈ nearer to the ground truth (the reference set's own value) is "
-        "better, and gap is the distance to it. Green: best of its column among rows that move. "
+        "better, and gap is the distance to it. Green: best of its column among models whose dances move. "
         "n counts the clips behind a value; a clip that lacks any value is incomplete. "
-        "Calibration rows are known changes of real dances. Only rows of one protocol hash compare."
+        "Calibration rows are known changes of real dances and take no part in that. "
+        "Only rows of one protocol hash compare."
     )
     text += " Δ is the evaluated model minus the row it stands in." if compares else ""
     return [el("p", text, class_="muted small"), el("p", _uncertainty(section), class_="muted small")]

@@ -18,6 +18,7 @@ from macebench.aggregate import aggregate
 from macebench.protocol import Protocol
 from macebench.registry import Metric
 from macebench.report.activity import FROZEN_SHARE, MOTION_ENERGY, barely_moves, describe
+from macebench.report.groups import SHARES
 from macebench.report.model import RowKind, RowView
 from macebench.report.numbers import incomplete
 from macebench.results import Entry, ScoreRecord
@@ -109,8 +110,15 @@ def intervals(rows: pd.DataFrame, columns: Iterable[str]) -> dict[str, Interval]
         n_groups = len(set(groups))
         if n_groups > 1:
             count = min(max(_DRAWS // n_groups, LEAST_RESAMPLES), MOST_RESAMPLES)
-            found[name] = bootstrap_mean(values[finite], clusters=groups, n_resamples=count, seed=SEED)
+            found[name] = within(name, bootstrap_mean(values[finite], clusters=groups, n_resamples=count, seed=SEED))
     return found
+
+
+def within(name: str, interval: Interval) -> Interval:
+    """The interval without what a share cannot be: below 0 or above 1."""
+    if name not in SHARES:
+        return interval
+    return replace(interval, low=min(max(interval.low, 0.0), 1.0), high=min(max(interval.high, 0.0), 1.0))
 
 
 def with_activity(rows: Iterable[RowView], truth: Iterable[RowView]) -> list[RowView]:

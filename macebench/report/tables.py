@@ -1,7 +1,7 @@
 """The tables of the page: summary, reasons and notes, copies of training clips, and the clips.
 
 In the summary the best value of a column is marked: the smallest distance to the ground truth where nearer to it is
-better. A row that barely moves is never best.
+better. A calibration row and a row that barely moves are never best: they are there to be compared with.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Column:
     def __init__(self, view: ColumnView, section: Section, first: bool) -> None:
         self.view, self.section, self.first = view, section, first
         rows = [row for row in section.rows if row.kind != "reference"]
-        self.best = best_cost(view, section, [row for row in rows if not row.still])
+        self.best = best_cost(view, section, [row for row in rows if _competes(row)])
         costs = sorted(cost for row in rows if math.isfinite(cost := section.cost(row, view)))
         self.middle = costs[(len(costs) - 1) // 2] if costs else math.nan
 
@@ -80,7 +80,7 @@ class _Column:
         if record is None:
             return el("td", class_="none first" if self.first else "none")
         value = row.value(name)
-        is_best = row.kind != "reference" and not row.still and self.section.cost(row, self.view) == self.best
+        is_best = _competes(row) and self.section.cost(row, self.view) == self.best
         shown = el("strong" if is_best else "span", short(value), class_="best" if is_best else "value")
         parts = [shown, *self._below(row), _counts(record, row), self._change(row, first)]
         return el("td", *parts, title=repr(value) if math.isfinite(value) else None,
@@ -107,6 +107,11 @@ class _Column:
         if row.kind != "against" or first is None or not math.isfinite(row.value(name) - first.value(name)):
             return None
         return el("span", f"Δ {first.value(name) - row.value(name):+.3g}", class_="under")
+
+
+def _competes(row: RowView) -> bool:
+    """Whether a row can be the best of a column."""
+    return row.kind not in ("reference", "calibration") and not row.still
 
 
 def interval_text(interval: Interval) -> str:

@@ -133,11 +133,15 @@ def rows_of(table):
 
 
 def test_best_is_the_lowest_the_highest_or_the_nearest_to_the_reference(make_run, tmp_path):
-    run = make_run(tmp_path / "run")
-    table = summary_of(write_report(run).read_text("utf-8"))
-    rows = rows_of(table)
-    result = json.loads((run / "result.json").read_text("utf-8"))
-    mine, frozen = ({score["name"]: score for score in entry["scores"]} for entry in result["entries"])
+    run, other = make_run(tmp_path / "run"), make_run(tmp_path / "older", shift=0.25)
+    rows = rows_of(summary_of(write_report(run, against=other).read_text("utf-8")))
+    mine, theirs = (
+        {
+            score["name"]: score
+            for score in json.loads((path / "result.json").read_text("utf-8"))["entries"][0]["scores"]
+        }
+        for path in (run, other)
+    )
 
     def cost(score):
         if score["better"] == "reference":
@@ -145,9 +149,15 @@ def test_best_is_the_lowest_the_highest_or_the_nearest_to_the_reference(make_run
         return -score["value"] if score["better"] == "higher" else score["value"]
 
     for index, name in enumerate(mine):
-        best = [cost(mine[name]) <= cost(frozen[name]), cost(frozen[name]) <= cost(mine[name])]
-        assert ['class="best"' in rows[kind][index] for kind in ("evaluated", "calibration")] == best, name
-    assert not any('class="best"' in cell for cell in rows["reference"])
+        best = [cost(mine[name]) <= cost(theirs[name]), cost(theirs[name]) <= cost(mine[name])]
+        assert ['class="best"' in rows[kind][index] for kind in ("evaluated", "against")] == best, name
+    assert not any('class="best"' in cell for kind in ("reference", "calibration") for cell in rows[kind])
+
+
+def test_a_calibration_row_is_never_best_and_one_model_alone_neither(make_run, tmp_path):
+    table = summary_of(write_report(make_run(tmp_path / "run")).read_text("utf-8"))
+    assert 'class="calibration"' in table
+    assert 'class="best"' not in table
 
 
 def test_where_nearer_is_better_the_reference_and_the_gap_are_shown(make_run, tmp_path):

@@ -130,6 +130,16 @@ def test_the_reference_sets_values_are_the_stored_ones_or_computed_for_an_old_ru
     assert section(run).aims == pytest.approx(stored)
 
 
+def test_the_interval_of_a_share_stays_in_its_range():
+    from macebench.metrics.statistics import Interval
+    from macebench.report.rows import within
+
+    wide = Interval(0.99, 0.97, 1.02, 0.01, 5, 5, 0.95)
+    assert (within("pose_visibility", wide).low, within("pose_visibility", wide).high) == (0.97, 1.0)
+    assert within("beat_f", Interval(0.01, -0.02, 0.03, 0.01, 5, 5, 0.95)).low == 0.0
+    assert within("bas_z", wide) == wide
+
+
 def test_intervals_are_clustered_by_music_and_otherwise_by_file():
     import pandas as pd
 
