@@ -107,7 +107,7 @@ def page_html(report: AuditReport, picture: bytes) -> str:
 
 
 def _top(counts: Mapping[str, int]) -> str:
-    shown = [f"{name} {count}" for name, count in list(counts.items())[:_BARS]]
+    shown = [f"{name}: {count} clip{'' if count == 1 else 's'}" for name, count in list(counts.items())[:_BARS]]
     return ", ".join([*shown, *(["..."] if len(counts) > _BARS else [])])
 
 

@@ -29,6 +29,7 @@ from typing import Any, Literal
 from macebench.clips import METADATA_FILE, MUSIC_FOLDER, inside
 from macebench.curation import fingerprint, posehash
 from macebench.curation._inspect import Inspected, InspectJob, inspect_all
+from macebench.curation._manifest import read_manifest
 from macebench.curation._voting import components
 from macebench.errors import UserError
 from macebench.media import find_media
@@ -181,15 +182,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: there is none, or it lacks a needed column.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = Path(folder) / METADATA_FILE
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        said = str(error).splitlines()[0][:200]
-        raise UserError(f"{path} cannot be read: {said}", hint="Name a data set folder.") from error
+    path, table = Path(folder) / METADATA_FILE, read_manifest(folder)
     missing = [name for name in NEEDED if name not in table.column_names]
     if missing:
         raise UserError(f"{path} has no column {missing[0]}.", hint=f"A data set needs {', '.join(NEEDED)}.")

@@ -23,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from macebench import registry
+from macebench.curation._ranges import FROM_ZERO, check_ranges
 from macebench.curation._yaml import Located, parse_value, parse_yaml
 from macebench.curation.cut import EncodeConfig
 from macebench.curation.render import RenderConfig
@@ -81,14 +83,11 @@ class GeneralConfig:
     gpus: float = field(default=0.0, metadata=_RUN)
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or self.max_thumbnails < 0:
-            raise ValueError("seed and max_thumbnails must be 0 or more")
-        if self.gpus < 0:
-            raise ValueError("gpus must be 0 or more")
-        if self.max_side < 64:
-            raise ValueError("max_side must be 64 or more")
-        if min(self.decode_s, self.decode_per_s, self.source_s, self.source_per_s) <= 0:
-            raise ValueError("limits in seconds must be above 0")
+        ranges = {"seed": FROM_ZERO, "max_side": (64, math.inf), "max_thumbnails": FROM_ZERO, "gpus": FROM_ZERO}
+        check_ranges("", self, ranges)
+        for name in ("decode_s", "decode_per_s", "source_s", "source_per_s"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name):g}, allowed is above 0.")
 
 
 @dataclass(frozen=True)
@@ -223,6 +222,16 @@ def config_type(stage: str) -> type[Any] | None:
     """The config dataclass of a registered stage, or None."""
     config = registry.get("stages", stage)().config
     return type(config) if dataclasses.is_dataclass(config) and not isinstance(config, type) else None
+
+
+def in_force(section: Any) -> dict[str, Any]:
+    """Field -> the value that holds, of a section's dataclass.
+
+    A field whose None stands for another value has that value here: the dataclass says so in its attribute
+    ``in_force``, field -> value.
+    """
+    values = {} if section is None else _plain(section, frozenset({"clips", "tables", "run"}))
+    return values | dict(getattr(section, "in_force", {}))
 
 
 def _stages(located: Located) -> tuple[str, ...]:

@@ -224,9 +224,9 @@ def _write_tables(
     with _Table(new / METADATA_FILE, columns, documented) as kept, rejected:
         for group in sources:
             totals.add_group(group)
-            for clip in group.clips:
+            for number, clip in enumerate(group.clips):
                 row = metadata_row(group.first, clip, splits, config)
-                pictures.offer(("", ""), clip.thumbnail)
+                pictures.offer(("", ""), clip.thumbnail, number)
                 totals.add_clip(row)
                 kept.add(row)
         for group in sources:
@@ -318,26 +318,27 @@ def _cell(value: Any) -> Any:
 class _Pictures:
     """Chooses thumbnails: of kept clips and of rejected spans so many, of each reason about as many.
 
-    Which ones depends on their names alone, not on the order in which they are offered.
+    The first clip of every source goes before the second one of any. Else their names alone decide, not the order in
+    which they are offered.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._heaps: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        self._heaps: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
 
-    def offer(self, reason: tuple[str, str], name: str) -> None:
-        """A picture of a kept clip (no reason) or of a rejected span."""
+    def offer(self, reason: tuple[str, str], name: str, number: int = 0) -> None:
+        """A picture of a kept clip (no reason) or of a rejected span; `number` counts those of the same source."""
         if not name or not self._most:
             return
         rank = -int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
         heap = self._heaps.setdefault(reason, [])
-        heapq.heappush(heap, (rank, name))
+        heapq.heappush(heap, (-number, rank, name))
         if len(heap) > self._most:
             heapq.heappop(heap)
 
     def chosen(self) -> list[str]:
         """Names of the chosen pictures, sorted."""
-        ranked = {reason: [name for _, name in sorted(heap, reverse=True)] for reason, heap in self._heaps.items()}
+        ranked = {reason: [name for _, _, name in sorted(heap, reverse=True)] for reason, heap in self._heaps.items()}
         kept = ranked.pop(("", ""), [])
         turns = [names[turn] for turn in range(self._most) for _, names in sorted(ranked.items()) if turn < len(names)]
         return sorted({*kept, *turns[: self._most]})

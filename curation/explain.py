@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from macebench import registry
-from macebench.curation.config import CurateConfig, config_from_plain
+from macebench.curation._manifest import check_folder
+from macebench.curation.config import CurateConfig, config_from_plain, in_force
 from macebench.curation.dataset import DATASET_FILE, LEDGER_FILE, METADATA, METADATA_FILE
 from macebench.curation.decide import decide
 from macebench.curation.observe import load_probed, load_timelines, observers_of
@@ -28,7 +29,7 @@ from macebench.store import Store
 
 COMPARED = {
     "shots": {"length_s": "min_shot_s"},
-    "motion": {"residual": "min_residual"},
+    "motion": {"residual": "min"},
     "person": {
         "several_share": "max_several_share", "body_share": "min_body_share", "drawn_share": "max_drawn_share",
         "height_share": "min_height_share",
@@ -88,9 +89,12 @@ def load_dataset(dataset: Path) -> tuple[dict[str, Any], CurateConfig]:
         UserError: no data set made by curate.
     """
     path = Path(dataset) / DATASET_FILE
+    check_folder(Path(dataset), _HINT)
     try:
         summary = json.loads(path.read_text("utf-8"))
         config = summary["config"]
+    except FileNotFoundError as error:
+        raise UserError(f"{dataset} is no data set made by curate: it has no {path.name}.", hint=_HINT) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{dataset} is no data set made by curate: {path.name}: {error}.", hint=_HINT) from error
     return summary, config_from_plain(config)
@@ -159,13 +163,14 @@ def _number(value: Any) -> float:
 def limits(config: CurateConfig) -> dict[str, tuple[str, Any]]:
     """``stage.score`` -> the setting it is compared with and its value.
 
-    A stage says so in its attribute ``limits``: score -> field of its config (or a property of it).
+    A stage says so in its attribute ``limits``: score -> field of its config, as ``--set`` takes it.
     """
     found: dict[str, tuple[str, Any]] = {}
     for name in config.stages:
         compared = getattr(registry.get("stages", name), "limits", None) or COMPARED.get(name, {})
         for score, setting in compared.items():
-            found[f"{name}.{score}"] = (f"{name}.{setting}", getattr(config.sections[name], setting, None))
+            value = in_force(config.sections[name]).get(setting)
+            found[f"{name}.{score}"] = (f"{name}.{setting}", value)
     return found
 
 
@@ -229,6 +234,7 @@ def what_if(
         UserError: no data set, or a mistake in a change.
     """
     path = Path(dataset) / WORK / "index.sqlite"
+    check_folder(Path(dataset), _HINT)
     if not path.is_file():
         raise UserError(f"{dataset} has no working folder {WORK}, so nothing is known of its sources.", hint=_HINT)
     index = Index(path)
@@ -247,10 +253,16 @@ def what_if(
 
 
 def differences(before: CurateConfig, after: CurateConfig) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ."""
-    one, two = _flat(before.plain()), _flat(after.plain())
+    """Settings that differ: ``section.field`` -> (value in force before, after)."""
+    one, two = _in_force(before), _in_force(after)
     names = sorted(one.keys() | two.keys())
     return {name: (one.get(name), two.get(name)) for name in names if one.get(name) != two.get(name)}
+
+
+def _in_force(config: CurateConfig) -> dict[str, Any]:
+    """Every setting by its name, with the value that holds."""
+    held = {name: in_force(section) for name, section in config.sections.items() if section is not None}
+    return _flat({**config.plain(), **held})
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -274,7 +274,7 @@ class _Work:
                     continue
                 clip = _clip_record(task, end_s, part_path(self.out, name), made, self.config.encode_hash)
                 self.costs["cut_video_s"] = self.costs.get("cut_video_s", 0.0) + (end_s - task.start_s)
-            picture = "" if clips else self._thumbnail(pictures, f"{name}.jpg", task.start_s, end_s)
+            picture = self._thumbnail(pictures, f"{name}.jpg", task.start_s, end_s)
             clips.append(dataclasses.replace(clip, scores=dict(task.scores), thumbnail=picture))
         self.costs["cut_s"] = time.perf_counter() - start
         return tuple(clips), failed

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from macebench.clips import METADATA_FILE, inside
+from macebench.curation._manifest import read_manifest
 from macebench.curation.videofolder import CLIPS, write_split_tables
 from macebench.errors import UserError
 from macebench.optout import HASH_COLUMNS, ID_COLUMNS, OPTOUT_FILE, OptOut, dataset_optout, load_optout, salted
@@ -25,7 +26,7 @@ SCHEMA, LEDGER_FILE = "macebench-dataset", "ledger.parquet"
 STAGE, REASON = "optout", "opted out"
 _FILE_COLUMNS = ("file_name", "motion_file_name")
 _SIDE_FOLDERS = ("motions", "music")
-_PAGES = ("summary.html", "audit.html", "audit.png")
+_PAGES = ("summary.html", "audit.html", "audit.json", "audit.png")
 
 __all__ = [
     "OPTOUT_FILE", "OptOut", "OptOutResult", "apply_optout", "dataset_hash", "dataset_optout", "find_optout",
@@ -41,11 +42,13 @@ class OptOutResult:
         clips: Ids of the clips that are hit, sorted.
         removed_files: Files removed; 0 when the list was not applied.
         kept_clips: Clips that stay.
+        removed_pages: Names of the removed pages and reports about the data set, which showed the clips.
     """
 
     clips: tuple[str, ...]
     removed_files: int
     kept_clips: int
+    removed_pages: tuple[str, ...] = ()
 
 
 def find_optout(dataset: Path, optout: OptOut) -> list[dict[str, Any]]:
@@ -83,23 +86,16 @@ def apply_optout(dataset: Path, listing: Path, *, apply: bool = True) -> OptOutR
     sources = _gone_sources(rows, hit, new, old)
     removed = sum(_remove(path) for path in [*files, *_curation_files(folder, sources)])
     _rewrite_ledger(folder, hit, sources)
+    pages: tuple[str, ...] = ()
     if hit:
-        removed += sum(_remove(folder / name) for name in _PAGES)
+        pages = tuple(name for name in _PAGES if _remove(folder / name))
         _rewrite_tables(folder, set(names))
     _rewrite_split_tables(folder)
-    return OptOutResult(names, removed, len(rows) - len(hit))
+    return OptOutResult(names, removed + len(pages), len(rows) - len(hit), pages)
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = folder / METADATA_FILE
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        said = str(error).splitlines()[0][:200]
-        raise UserError(f"{path} cannot be read: {said}", hint="Name a data set folder.") from error
+    path, table = folder / METADATA_FILE, read_manifest(folder)
     wanted = [name for name in table.column_names if name in {*ID_COLUMNS, *HASH_COLUMNS, *_FILE_COLUMNS, "split"}]
     if "clip_id" not in wanted or "file_name" not in wanted:
         raise UserError(f"{path} lacks clip_id or file_name.", hint="Name a data set made by macebench.")
@@ -114,6 +110,7 @@ def _files_of(folder: Path, row: Mapping[str, Any]) -> list[Path]:
         place = inside(folder, f"{side}/{name}")
         if place.parent.is_dir():
             paths += [path for path in sorted(place.parent.iterdir()) if path.stem == place.name and path.is_file()]
+    paths.append(inside(folder, f".work/thumbnails/{name[:2]}/{name}.jpg"))
     thumbnails = folder / "thumbnails"
     if thumbnails.is_dir():
         paths += [path for path in sorted(thumbnails.iterdir()) if path.stem == name and path.is_file()]

@@ -24,7 +24,7 @@ from macebench.curation.decide import Decided, LedgerRow, decide
 from macebench.curation.motion_sources import MotionSource
 from macebench.curation.observe import observe, observers_of
 from macebench.curation.records import WORK, Index, Seen, Wanted
-from macebench.curation.sources import iter_sources
+from macebench.curation.sources import check_sources, iter_sources
 from macebench.curation.stage import Stage, Task
 from macebench.engine import Crashed, EngineName, Work, run_jobs
 from macebench.errors import MediaError, UserError
@@ -146,6 +146,8 @@ def curate(job: CurateJob, progress: Progress | None = None, stop: threading.Eve
 
     report = progress or _silent
     out = Path(job.out)
+    if not job.motions:
+        check_sources(job.sources)
     _check_folder(out)
     with _locked(out):
         _sweep(out)

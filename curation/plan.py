@@ -24,7 +24,7 @@ from macebench.curation.decide import decide
 from macebench.curation.job import is_finished
 from macebench.curation.observe import Thumbnails, observers_of, timeline_key
 from macebench.curation.records import Index, Wanted
-from macebench.curation.sources import iter_sources
+from macebench.curation.sources import check_sources, iter_sources
 from macebench.curation.stage import Task
 from macebench.curation.stages import probe
 from macebench.engine import Crashed, Work, run_jobs
@@ -101,8 +101,10 @@ def make_plan(job: CurateJob, progress: Callable[[str, int, int], None]) -> Plan
     """Look at the sources without changing anything.
 
     Raises:
-        UserError: a source that is not there.
+        UserError: a source that is not there, or no source at all.
     """
+    if not job.motions:
+        check_sources(job.sources)
     index = Index(None)
     try:
         index.plan(iter_sources(job.sources), job.limit)

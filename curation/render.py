@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from macebench.curation._ranges import FROM_ZERO, SHARE, check_ranges
 from macebench.curation.motion_sources import MotionSource
 from macebench.engine import Crashed, EngineName, Work, run_jobs
 from macebench.errors import MediaError, UserError
@@ -104,12 +105,11 @@ class RenderConfig:
         for name, side in (("width", self.width), ("height", self.height)):
             if side < 16 or side % 2:
                 raise UserError(f"render.{name} is {side}.", hint="Give an even number of pixels, 16 or more.")
-        for name, number, low, high in (
-            ("take_s", self.take_s, self.min_s, math.inf), ("min_s", self.min_s, 0.1, math.inf),
-            ("margin", self.margin, 0.0, 0.4), ("max_fps", self.max_fps, 1.0, 240.0), ("crf", self.crf, 0, 51),
-        ):  # fmt: skip
-            if not low <= number <= high:
-                raise UserError(f"render.{name} is {number:g}.", hint=f"Allowed is {low:g} to {high:g}.")
+        ranges = {
+            "take_s": (self.min_s, math.inf), "min_s": (0.1, math.inf), "margin": (0.0, 0.4), "max_fps": (1.0, 240.0),
+            "max_broken": SHARE, "look": FROM_ZERO, "crf": (0, 51),
+        }  # fmt: skip
+        check_ranges("render", self, ranges)
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,22 @@ def iter_sources(specs: Iterable[str | Path]) -> Iterator[Source]:
             raise UserError(f"source {spec} is no video, list or table.", hint=_HINT)
 
 
+def check_sources(specs: Iterable[str | Path]) -> None:
+    """Refuse sources among which there is not one file, before anything is made of them.
+
+    Raises:
+        UserError: as `iter_sources`, or no source at all.
+    """
+    specs = tuple(specs)
+    if next(iter_sources(specs), None) is None:
+        names = ", ".join(map(str, specs))
+        suffixes = " ".join(sorted(VIDEO_SUFFIXES))
+        raise UserError(
+            f"{names} holds no source." if len(specs) == 1 else f"{names} hold no source.",
+            hint=f"A source is a video ({suffixes}) in a folder or below it. {_HINT}",
+        )
+
+
 def shown(name: str | Path) -> str:
     """A file name as text that can be encoded, with forward slashes."""
     return os.fsencode(str(name)).decode("utf-8", "backslashreplace").replace(os.sep, "/")

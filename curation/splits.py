@@ -21,10 +21,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from macebench.curation._ranges import FROM_ZERO, SHARE, check_ranges
 from macebench.errors import UserError
 
 SPLITS = ("train", "val", "test")
 KEYS = ("source", "music", "performer")
+_SHARED = {"source": "a source", "music": "a piece of music", "performer": "a performer"}
 _EXACT_BITS = 2 * 10**8
 _TAIL = 1500
 _LINE_HINT = "A line is an id (clip, source or music) and train, val or test."
@@ -76,11 +78,8 @@ class SplitConfig:
     genre_tolerance: float = 0.05
 
     def __post_init__(self) -> None:
-        if self.test_size is not None and self.test_size < 0:
-            raise UserError(f"splits.test_size is {self.test_size}; it must be 0 or more.")
-        for name in ("val_share", "test_share", "genre_tolerance"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"splits.{name} is {getattr(self, name)}; it must be 0 to 1.")
+        ranges = {"test_size": FROM_ZERO, "seed": FROM_ZERO}
+        check_ranges("splits", self, ranges | dict.fromkeys(("val_share", "test_share", "genre_tolerance"), SHARE))
         unknown = [name for name in self.by if name not in KEYS]
         if unknown:
             raise UserError(f"splits.by names {unknown[0]!r}.", hint=f"Allowed are {', '.join(KEYS)}.")
@@ -164,8 +163,8 @@ def plan_splits(clips: Sequence[ClipInfo], config: SplitConfig | None = None) ->
         ranked = sorted(free, key=lambda part: (part.rank(f"{config.seed}/{split}"), part.clip_ids))
         chosen = _choose(ranked, wish, taken[split], overall)
         taken[split] += chosen
-        free = [part for part in free if part not in chosen]
-        notes += _size_notes(split, wish, taken[split], parts)
+        there, free = free, [part for part in free if part not in chosen]
+        notes += _size_notes(split, wish, taken[split], there, parts, config)
     taken["train"] += free
     return _plan(taken, overall, config, notes)
 
@@ -337,18 +336,41 @@ def _exact(ranked: Sequence[Component], missing: int, room: _Room) -> list[Compo
     return chosen
 
 
-def _size_notes(split: str, wish: int, got: Sequence[Component], parts: Sequence[Component]) -> list[str]:
-    size = sum(part.size for part in got)
+def _size_notes(
+    split: str, wish: int, got: Sequence[Component], free: Sequence[Component], parts: Sequence[Component],
+    config: SplitConfig,
+) -> list[str]:  # fmt: skip
+    """Why a split has not the size that the settings ask for; `free` is what could be chosen from, of `parts`."""
+    size, pinned = sum(part.size for part in got), sum(part.size for part in got if part.official)
     if size == wish:
         return []
-    sizes = sorted(part.size for part in parts)
-    pinned = sum(part.size for part in got if part.official)
+    said = f"{split} has {_clips(size)}, the settings ask for {wish}"
     if pinned > wish:
-        return [f"{split} has {size} clips instead of {wish}: official lists put {pinned} there."]
+        return [f"{said}: official lists put {pinned} there, and official splits are kept."]
+    shared = _either([_SHARED[name] for name in config.by]) or "an official split"
+    if len(parts) == 1:
+        every = f"all {_clips(parts[0].size)} share {shared}, directly or through others"
+        return [f"{said}: {every}, and stay together in train."]
+    left = sum(part.size for part in free)
+    if left < wish - pinned:
+        rest = f"only {_clips(left)} could be chosen" if left else "no other clip could be chosen"
+        first = "official lists, then the largest group for train, then test, then val"
+        return [f"{said}: {rest}. The others have their place in another split already: {first}."]
+    low, high = min(part.size for part in free), max(part.size for part in free)
+    sizes = f"{low} to {high} clips" if low < high else _clips(low)
+    groups = f"{len(free)} such groups of {sizes} each were" if len(free) > 1 else f"one such group of {sizes} was"
     return [
-        f"{split} has {size} clips instead of {wish}: {len(parts)} groups of {sizes[0]} to {sizes[-1]} clips cannot be "
-        "divided, and one stays in train."
+        f"{said}: clips that share {shared} always stay in one split together. {groups[:1].upper()}{groups[1:]} "
+        f"left to choose from, and no sum of whole groups comes nearer to {wish}."
     ]
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
+def _clips(count: int) -> str:
+    return f"{count} clip" if count == 1 else f"{count} clips"
 
 
 def _plan(

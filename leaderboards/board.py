@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from macebench.aggregate import metrics_of
 from macebench.errors import UserError
 from macebench.leaderboards.schema import COST, ScoreRow, as_float, read_board, write_board
 from macebench.leaderboards.verify import Finding, check_rows, parse_stored, rows_of, same, verify
 from macebench.protocol import Protocol
-from macebench.registry import unknown
+from macebench.registry import get_metric, unknown
+from macebench.registry import names as registered
 from macebench.report.groups import error_column
 from macebench.results import RunResult
 from macebench.store import write_text
+from macebench.types import Better
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -214,24 +217,47 @@ def retract(board: Path, model: str, protocol_hash: str, reason: str) -> ScoreRo
 def show(board: Path, width: int = 100) -> list[Table]:
     """The board as tables for the terminal, one protocol hash after the other; retracted rows are struck out.
 
+    Columns stand in the order of `macebench eval`. Which direction is better is what the registered metrics say; a
+    column of no registered metric has no mark.
+
     Args:
         board: CSV file.
         width: Characters that a table may take.
     """
     from macebench.report.console import heading, score_tables
+    from macebench.report.numbers import ARROWS
 
+    known = load_protocols(board)
     groups: dict[str, list[ScoreRow]] = {}
     for row in read_board(board):
         groups.setdefault(row.protocol_hash, []).append(row)
     tables: list[Table] = []
     for digest, rows in groups.items():
         aims = _aims(rows)
-        heads = heading({name: " ≈" if name in aims else "" for row in rows for name in row.scores})
+        names = sorted({name for row in rows for name in row.scores})
+        better = _directions(names, known.get(digest)) | dict.fromkeys(aims, "reference")
+        listed = [*(name for name in better if name in names), *(name for name in names if name not in better)]
+        heads = heading({name: f" {ARROWS[better[name]]}" if name in better else "" for name in listed})
         title = f"{rows[0].protocol}  {digest}  reference {rows[0].reference} (n {rows[0].n_reference})"
         title += f"  pose {rows[0].pose_backend}" if rows[0].pose_backend else ""
         lines = [_line(row, heads, aims) for row in rows]
         tables += score_tables(title, [*lines, *_truth(aims)], heads, width)
     return tables
+
+
+def _directions(names: Sequence[str], protocol: Protocol | None) -> dict[str, Better]:
+    """Which direction is better, by column, in the order in which the metrics report them.
+
+    Without the protocol, columns that metrics of one name report differently have no direction.
+    """
+    if protocol is not None:
+        metrics = metrics_of(protocol, names)[0]
+    else:
+        metrics = [get_metric(name) for name in registered("metrics")]
+    found: dict[str, set[Better]] = {}
+    for column in (column for metric in metrics for column in metric.columns):
+        found.setdefault(column.name, set()).add(column.better)
+    return {name: kinds.pop() for name, kinds in found.items() if len(kinds) == 1}
 
 
 def _aims(rows: Sequence[ScoreRow]) -> dict[str, float]:
@@ -260,5 +286,7 @@ def _line(row: ScoreRow, heads: Iterable[str], aims: Mapping[str, float]) -> Lin
     for column in heads:
         cell, error = row.scores.get(column), row.scores.get(error_column(column))
         if cell is not None:
-            cells[column] = cell_text(as_float(cell), reference=aims.get(column), error=error.value if error else None)
+            own = cell.n if cell.n != row.n_clips else None
+            aim, deviation = aims.get(column), error.value if error else None
+            cells[column] = cell_text(as_float(cell), own, reference=aim, error=deviation)
     return Line(name, row.n_clips, row.n_incomplete, cells, style)

@@ -78,13 +78,19 @@ def verify(board_or_run: Path, run: Path) -> list[Finding]:
         Everything that does not agree; empty when all does.
 
     Raises:
-        UserError: board or run cannot be read, or no row of the board comes from the run.
+        UserError: board or run cannot be read, or no row of the board comes from the run, or only retracted ones.
     """
     result = RunResult.read(run)
     if Path(board_or_run).is_dir():
         return check_rows(rows_of(board_or_run), result, run)
-    rows = [row for row in read_board(board_or_run) if row.status == "valid"]
-    mine = [row for row in rows if _comes_from(row, board_or_run, run, result)]
+    found = [row for row in read_board(board_or_run) if _comes_from(row, board_or_run, run, result)]
+    mine = [row for row in found if row.status == "valid"]
+    if found and not mine:
+        told = "; ".join(f"{row.model!r} under {row.protocol_hash}: {row.status_reason}" for row in found)
+        raise UserError(
+            f"every row of {board_or_run} that comes from the run {run} is retracted: {told}.",
+            hint="Retracted rows are not verified.",
+        )
     if not mine:
         raise UserError(
             f"no valid row of {board_or_run} comes from the run {run}.",

@@ -47,6 +47,10 @@ CSV_FILE, HTML_FILE, JSON_FILE = "cascade.csv", "cascade.html", "compare.json"
 SOUND_RATE = 44100
 MIN_FRAMES = 2
 _HINT = "Give --motions and --reference-motions, or --videos and --reference-videos."
+_SIDES = {
+    "first: ": "generated: ", "second: ": "ground truth: ",
+    "only in the first run": "only among the generated", "only in the second run": "only among the ground truth",
+}  # fmt: skip
 _COLUMNS = (
     "protocol", "protocol_hash", "score", "unit", "better", "n", "n_clusters", "generated", "ground_truth",
     "difference", "low", "high", "effect", "p_value", "p_holm", "n_unscored", "reason",
@@ -151,11 +155,32 @@ def run_cascade(config: CascadeConfig, progress: Progress = silent) -> Cascade:
     comparison = compare_runs(
         runs[GENERATED], runs[TRUTH], n_permutations=config.permutations, seed=config.seed, progress=progress
     )
+    comparison = _named(comparison)
     result = Cascade(comparison, rendered)
     write_text(config.out / JSON_FILE, comparison.model_dump_json(indent=1) + "\n")
     write_text(config.out / CSV_FILE, as_csv(comparison))
     write_text(config.out / HTML_FILE, cascade_page(result))
     return result
+
+
+def _named(comparison: Comparison) -> Comparison:
+    """The comparison whose reasons call the sides by what they are: ``generated`` and ``ground truth``."""
+
+    def named(counts: Mapping[str, int]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for reason, count in counts.items():
+            old = next((start for start in _SIDES if reason.startswith(start)), "")
+            found[_SIDES.get(old, "") + reason.removeprefix(old)] = count
+        return found
+
+    parts = [
+        part.model_copy(update={
+            "unpaired": named(part.unpaired),
+            "tests": [test.model_copy(update={"unscored": named(test.unscored)}) for test in part.tests],
+        })
+        for part in comparison.protocols
+    ]  # fmt: skip
+    return comparison.model_copy(update={"protocols": parts})
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -178,7 +203,8 @@ def _check(config: CascadeConfig) -> None:
     motions = config.motions is not None, config.reference_motions is not None
     videos = config.videos is not None, config.reference_videos is not None
     if (all(motions), any(videos)) != (True, False) and (all(videos), any(motions)) != (True, False):
-        raise UserError("a cascade compares two sets.", hint=_HINT)
+        both = " of motions or two sets of videos; both kinds were given" if any(motions) and any(videos) else ""
+        raise UserError(f"a cascade compares two sets{both}.", hint=_HINT)
     if config.animator not in ANIMATORS:
         raise UserError(
             f"animator {config.animator!r} is not built in; allowed is {', '.join(ANIMATORS)}.",

@@ -216,7 +216,8 @@ def _nothing_shared(mine: list[Protocol], theirs: list[Protocol]) -> UserError:
 def _compare(one: _Run, two: _Run, protocol: Protocol, settings: _Settings, progress: Progress) -> ProtocolComparison:
     digest = protocol.hash
     _check_references(one, two, digest)
-    pairs = _pair(one.rows(digest, "generated"), two.rows(digest, "generated"))
+    mine, theirs = one.rows(digest, "generated"), two.rows(digest, "generated")
+    pairs = _pair(mine, theirs)
     reference = one.reference(digest)
     metrics, unknown = _metrics(one, two, protocol)
     own = {score.name: score.value for score in reference_scores(reference, protocol, metrics)}
@@ -232,8 +233,9 @@ def _compare(one: _Run, two: _Run, protocol: Protocol, settings: _Settings, prog
     adjusted = statistics.holm([math.nan if test.p_value is None else test.p_value for test in tests])
     tests = [test.model_copy(update={"p_holm": number(p)}) for test, p in zip(tests, adjusted, strict=True)]
     return ProtocolComparison(
-        protocol=protocol.id, protocol_hash=digest, n_pairs=len(pairs.first), unpaired=pairs.unpaired, tests=tests
-    )
+        protocol=protocol.id, protocol_hash=digest, n_pairs=len(pairs.first), unpaired=pairs.unpaired,
+        n_shared_music=_shared_music(mine, theirs), tests=tests,
+    )  # fmt: skip
 
 
 def _metrics(one: _Run, two: _Run, protocol: Protocol) -> tuple[list[Metric], list[ScoreRecord]]:
@@ -308,6 +310,12 @@ def _pair(first: Sequence[_Row], second: Sequence[_Row]) -> _Pairs:
             # Pieces of one file have its music; without a hash of the music the file is what is known.
             clusters.append(str(row["music_sha256"]) or split_piece(str(row["clip_id"]))[0])
     return _Pairs(tuple(a), tuple(b), tuple(clusters), {key: n for key, n in sorted(unpaired.items()) if n})
+
+
+def _shared_music(first: Sequence[_Row], second: Sequence[_Row]) -> int | None:
+    """Sound files that clips of both sides have; None when one side knows none."""
+    mine, theirs = ({str(row["music_sha256"]) for row in rows} - {""} for rows in (first, second))
+    return len(mine & theirs) if mine and theirs else None
 
 
 def _vector(row: _Row, name: str) -> FloatArray | None:

@@ -129,13 +129,15 @@ class Contrast(_Record):
 class ProtocolComparison(_Record):
     """The tests under one protocol.
 
-    `n_pairs` clips are in both runs with the same music; `unpaired` counts the others by reason.
+    `n_pairs` clips are in both runs with the same music; `unpaired` counts the others by reason. `n_shared_music`
+    counts the sound files that clips of both runs have; null when one of the runs knows none.
     """
 
     protocol: str
     protocol_hash: str
     n_pairs: int
     unpaired: dict[str, int]
+    n_shared_music: int | None = None
     tests: list[Contrast]
 
 

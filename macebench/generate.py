@@ -19,8 +19,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,12 +29,13 @@ from macebench import registry
 from macebench.animators import PREVIEW_SIZE, Animator, Cascade, Mannequin, render_motion
 from macebench.clips import inside
 from macebench.engine import Crashed, Work, run_jobs
-from macebench.errors import UserError
+from macebench.errors import MediaError, UserError
 from macebench.media import file_sha256
 from macebench.motion import MOTION_SUFFIXES, write_motion
 from macebench.motion.files import write_aist
 from macebench.prepare import model_card
 from macebench.protocol import canonical_json
+from macebench.sounds import length_s, listen, music_of, sound_file
 from macebench.store import atomic_write, write_text
 from macebench.types import Clip, Motion, MotionModel, VideoModel
 
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from macebench.run import Progress
 
 __all__ = [
-    "FORMATS", "PREVIEW_SIZE", "Danced", "Generated", "Planned", "clip_seed", "dance_to", "generate", "is_generator",
-    "make_model", "music_of", "plan_dances", "plan_generation", "render_motion",
+    "FORMATS", "PREVIEW_SIZE", "Danced", "Generated", "Planned", "check_options", "clip_seed", "dance_to", "generate",
+    "is_generator", "make_model", "music_of", "need_generator", "plan_dances", "plan_generation", "render_motion",
 ]  # fmt: skip
 
 GENERATED_FOLDER = "generated"
@@ -62,12 +63,14 @@ class Generated:
         failed: Clip id -> what went wrong.
         frames: Frames that were sampled now, by models that say so.
         seconds: Time of sampling them, summed over workers.
+        notes: Clip id -> what is odd about a dance that was made now.
     """
 
     videos: tuple[Path, ...]
     failed: dict[str, str]
     frames: int = 0
     seconds: float = 0.0
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,13 @@ class Danced:
         folder: Where the files are.
         ids: Clip ids of all that were asked for, also those that failed.
         failed: Clip id -> what went wrong.
+        notes: See `Generated`.
     """
 
     folder: Path
     ids: frozenset[str]
     failed: dict[str, str]
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,11 +121,12 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Done:
-    """What became of a job; frames and seconds of sampling."""
+    """What became of a job; frames and seconds of sampling, and what is odd."""
 
     failed: str | None
     frames: int = 0
     seconds: float = 0.0
+    note: str = ""
 
 
 def is_generator(name: str) -> bool:
@@ -128,57 +134,41 @@ def is_generator(name: str) -> bool:
     return name in registry.names("models") and model_card(name).kind in ("motion", "video")
 
 
-def make_model(name: str, options: Mapping[str, Any] | None = None) -> Any:
-    """The registered model `name` with these options.
-
-    Raises:
-        UserError: the model generates nothing, or does not take one of the options.
-    """
+def need_generator(name: str) -> None:
+    """Raises `UserError` unless `name` is a registered model that makes something new."""
+    if name not in registry.names("models"):
+        raise registry.unknown("model", name, registry.names("models"), "macebench ls models")
     if not is_generator(name):
         raise UserError(f"model {name!r} generates nothing.", hint="`macebench ls models` lists the models.")
+
+
+def check_options(name: str, given: Collection[str], offered: Collection[str] | None = None) -> None:
+    """Refuse options that the model `name` does not take; the hint names those of `offered`, or all, that it takes.
+
+    Raises:
+        UserError: the model is unknown or generates nothing, or does not take one of the options.
+    """
+    need_generator(name)
     kind = registry.get("models", name)
     taken = getattr(kind, "options", None)
     if taken is None:
         taken = {parameter.name for parameter in inspect.signature(kind).parameters.values()}
-    strange = sorted(set(options or ()) - set(taken))
+    strange = set(given) - set(taken)
     if strange:
-        named = ", ".join(f"--{option.replace('_', '-')}" for option in strange)
-        own = ", ".join(f"--{option.replace('_', '-')}" for option in sorted(taken)) or "none"
-        raise UserError(f"model {name!r} does not take {named}.", hint=f"Its own options: {own}.")
-    return kind(**(options or {}))
+        own = set(taken) if offered is None else set(taken) & set(offered)
+        none = "It takes none of them." if offered is None else "It takes none of the command's model options."
+        hint = f"Its own options: {_dashed(own)}." if own else none
+        raise UserError(f"model {name!r} does not take {_dashed(strange)}.", hint=hint)
 
 
-def music_of(clips: Sequence[Clip], folder: Path) -> dict[str, Path]:
-    """The sound of each clip as a file: its music when given, else its own sound written to `folder`.
-
-    Clips without sound are left out.
-    """
-    from macebench.errors import MediaError
-    from macebench.media import Decoder, write_wav
-
-    found: dict[str, Path] = {}
-    with Decoder() as decoder:
-        for clip in clips:
-            target = _sound_file(clip, folder)
-            if clip.music is not None:
-                found[clip.clip_id] = clip.music
-            elif clip.path.suffix.lower() in MOTION_SUFFIXES:
-                continue
-            elif target.is_file():
-                found[clip.clip_id] = target
-            else:
-                try:
-                    sound = decoder.audio(clip.path, 44100)
-                except MediaError:
-                    continue
-                write_wav(target, sound.samples, sound.sample_rate)
-                found[clip.clip_id] = target
-    return found
+def _dashed(options: Collection[str]) -> str:
+    return ", ".join(f"--{option.replace('_', '-')}" for option in sorted(options))
 
 
-def _sound_file(clip: Clip, folder: Path) -> Path:
-    """Where `music_of` writes the sound of a video."""
-    return inside(folder, f"{clip.clip_id}-{clip.sha256[:12]}.wav")
+def make_model(name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """The registered model `name` with these options; raises as `check_options`."""
+    check_options(name, options or ())
+    return registry.get("models", name)(**(options or {}))
 
 
 def generate(
@@ -229,7 +219,8 @@ def generate(
             report("generate", count, len(jobs))
     failed = {job.clip_id: done.failed for job, done in zip(jobs, results, strict=True) if done.failed is not None}
     made = tuple(job.targets[chosen[0]] for job in jobs if job.clip_id not in failed)
-    return Generated(made, failed, sum(done.frames for done in results), sum(done.seconds for done in results))
+    notes = {job.clip_id: done.note for job, done in zip(jobs, results, strict=True) if done.note}
+    return Generated(made, failed, sum(done.frames for done in results), sum(done.seconds for done in results), notes)
 
 
 def dance_to(
@@ -267,7 +258,7 @@ def dance_to(
         plugins=plugins, progress=progress,
     )  # fmt: skip
     ids = [path.relative_to(folder.resolve()).with_suffix("").as_posix() for path in made.videos]
-    return Danced(folder, frozenset([*ids, *made.failed]), made.failed)
+    return Danced(folder, frozenset([*ids, *made.failed]), made.failed, made.notes)
 
 
 def plan_dances(
@@ -280,7 +271,7 @@ def plan_dances(
     """
     sounds = {}
     for clip in clips:
-        written = _sound_file(clip, out / MUSIC_FOLDER)
+        written = sound_file(clip, out / MUSIC_FOLDER)
         if clip.music is not None or clip.path.suffix.lower() not in MOTION_SUFFIXES:
             sounds[clip.clip_id] = clip.music or (written if written.is_file() else clip.path)
     folder = out / (MOTIONS_FOLDER if as_motion else GENERATED_FOLDER)
@@ -314,11 +305,10 @@ def plan_generation(
     unreadable: dict[str, str] = {}
     lengths: list[float] = []
     for job in waiting:
-        length = _length_s(job.music)
-        if isinstance(length, str):
-            unreadable[job.clip_id] = length
-        else:
-            lengths.append(length)
+        try:
+            lengths.append(length_s(job.music))
+        except MediaError as error:
+            unreadable[job.clip_id] = str(error)
     dancer = _parts(model)[0]
     cut = getattr(dancer, "seconds", None)
     total = sum(length if cut is None else min(length, cut) for length in lengths)
@@ -334,18 +324,6 @@ def clip_seed(seed: int, clip_id: str) -> int:
 
 def _silent(phase: str, done: int, total: int) -> None:
     """Progress that nobody looks at."""
-
-
-def _length_s(music: Path) -> float | str:
-    """Length of a sound in seconds, or why it cannot be read."""
-    from macebench.errors import MediaError
-    from macebench.media import Decoder
-
-    try:
-        with Decoder() as decoder:
-            return sum(len(part.samples) / part.sample_rate for part in decoder.sound_parts(music))
-    except MediaError as error:
-        return str(error)
 
 
 def _jobs(
@@ -421,13 +399,15 @@ def _run(model: Any, name: str, job: _Job) -> _Done:
     """Make one piece; what goes wrong with it is its own matter, a `UserError` everyone's."""
     before = _timing(model)
     try:
-        _make(model, name, job)
+        note = _make(model, name, job)
     except UserError:
         raise
+    except MediaError as error:
+        return _Done(str(error))
     except Exception as error:  # noqa: BLE001 - one piece that fails must not lose the others
         return _Done(f"{type(error).__name__}: {error}")
     frames, seconds = _timing(model)
-    return _Done(None, frames - before[0], seconds - before[1])
+    return _Done(None, frames - before[0], seconds - before[1], note)
 
 
 def _timing(model: Any) -> tuple[int, float]:
@@ -436,16 +416,18 @@ def _timing(model: Any) -> tuple[int, float]:
     return (timing.frames, timing.seconds) if timing is not None else (0, 0.0)
 
 
-def _make(model: Any, name: str, job: _Job) -> None:
-    """Make the files of one piece, unless they are there and were made by the same recipe."""
+def _make(model: Any, name: str, job: _Job) -> str:
+    """Make the files of one piece, unless they are there and were made by the same recipe; says what is odd."""
     recipe = _recipe(model, name, job)
     if _is_there(job, recipe):
-        return
+        return ""
+    note = listen(job.music)
     for target in job.targets.values():
         target.with_suffix(".json").unlink(missing_ok=True)
     _generate_one(model, job)
     for target in job.targets.values():
         write_text(target.with_suffix(".json"), recipe)
+    return note
 
 
 def _is_there(job: _Job, recipe: str) -> bool:

@@ -70,6 +70,8 @@ def load_optout(path: Path) -> OptOut:
     Raises:
         UserError: the file cannot be read, or a line is wrong; file and line are named.
     """
+    if not Path(path).exists():
+        raise UserError(f"the opt-out list {path} does not exist.", hint=_HINT)
     try:
         lines = Path(path).read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -156,7 +156,8 @@ def _run_clips(
     outcomes: dict[ClipKey, Outcome] = {}
     pictures: dict[str, Outcome] = {}
     total, ready = len(prepared.clips), len(prepared.clips) - len(clips)
-    progress("poses", ready, total)
+    phase = "motions" if prepared.plan.motion else "poses"
+    progress(phase, ready, total)
     jobs: list[Clip | Picture] = [*clips, *_pictures_to_do(prepared)]
     for index, result in run_jobs(work, jobs, workers=config.workers, engine=config.engine):
         job = jobs[index]
@@ -164,7 +165,7 @@ def _run_clips(
             pictures[job.sha256] = _outcome(result)
             continue
         outcomes[clip_key(job)] = _outcome(result)
-        progress("poses", ready + len(outcomes), total)
+        progress(phase, ready + len(outcomes), total)
     return outcomes, pictures
 
 

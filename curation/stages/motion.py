@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from macebench.curation import _flow
 from macebench.curation._pictures import Picture, resized, working_size
+from macebench.curation._ranges import FROM_ZERO, SHARE, check_ranges
 from macebench.curation.stage import Rejection, Task, Timeline, Verdict
 from macebench.errors import UserError
 from macebench.media import VideoInfo
@@ -77,11 +78,17 @@ class MotionConfig:
             )
         if self.side < _SMALLEST:
             raise UserError(f"motion.side is {self.side}.", hint=f"Give {_SMALLEST} pixels or more.")
+        check_ranges("motion", self, {"min": FROM_ZERO, "min_camera_share": SHARE})
 
     @property
     def min_residual(self) -> float:
         """The threshold in use."""
         return MIN_RESIDUAL[self.estimator] if self.min is None else self.min
+
+    @property
+    def in_force(self) -> Mapping[str, Any]:
+        """What holds for a field that is None; see `macebench.curation.config.in_force`."""
+        return {"min": self.min_residual}
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from macebench.curation._people import VERSION, PeopleObserver
+from macebench.curation._ranges import FROM_ZERO, SHARE, check_ranges
 from macebench.curation.stage import Observer, Rejection, Task, Timeline, Verdict
 from macebench.errors import UserError
 from macebench.media import VideoInfo
@@ -81,9 +82,7 @@ class PersonConfig:
     def __post_init__(self) -> None:
         if not 0.0 < self.rate_hz <= 240.0:
             raise UserError(f"person.rate_hz is {self.rate_hz}, allowed is above 0 up to 240.")
-        for name in _SHARES:
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(f"person.{name} is {getattr(self, name)}, allowed is 0 to 1.")
+        check_ranges("person", self, {**dict.fromkeys(_SHARES, SHARE), "drawn_hues": FROM_ZERO})
 
 
 _SHARES = (

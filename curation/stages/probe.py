@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from macebench.curation._ranges import FROM_ZERO, check_ranges
 from macebench.curation.stage import Rejection, Task, Timeline, Verdict
 from macebench.errors import MediaError, UserError
 from macebench.media import Decoder, VideoInfo
@@ -48,7 +49,8 @@ class ProbeConfig:
     optout: str | None = field(default=None, metadata={"scope": "run"})
 
     def __post_init__(self) -> None:
-        if self.min_level_db is not None and self.min_level_db > CLEAR_DB:
+        check_ranges("probe", self, {"min_duration_s": FROM_ZERO, "min_side": FROM_ZERO})
+        if self.min_level_db is not None and not self.min_level_db <= CLEAR_DB:
             raise UserError(
                 f"probe.min_level_db is {self.min_level_db:g}.", hint=f"Give {CLEAR_DB:g} or less: reading stops there."
             )

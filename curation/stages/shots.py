@@ -27,6 +27,7 @@ Spans are half-open in seconds of presentation time: from the first picture of a
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ from numpy.typing import NDArray
 
 from macebench.curation._content import SIDE, ContentScores, adaptive_ratio
 from macebench.curation._pictures import resized, working_size
+from macebench.curation._ranges import FROM_ZERO, GREY, SHARE, check_ranges
 from macebench.curation._transnet import TransNetScores
 from macebench.curation.stage import Rejection, Task, Timeline, Verdict
 from macebench.errors import UserError
@@ -90,11 +92,14 @@ class ShotsConfig:
     def __post_init__(self) -> None:
         if self.detector not in DETECTORS:
             raise UserError(f"shots.detector is {self.detector!r}.", hint=f"Take one of {', '.join(DETECTORS)}.")
-        for name in ("min_shot_s", "flash_s", "fade_s"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"shots.{name} is {getattr(self, name)}.", hint="Give seconds, 0 or more.")
-        if self.adaptive_window < 1:
-            raise UserError(f"shots.adaptive_window is {self.adaptive_window}.", hint="Give 1 or more.")
+        check_ranges("shots", self, _RANGES)
+
+
+_RANGES = {
+    "min_shot_s": FROM_ZERO, "transnetv2_threshold": SHARE, "content_threshold": GREY, "adaptive_ratio": FROM_ZERO,
+    "adaptive_min_content": GREY, "adaptive_window": (1, math.inf), "fade_s": FROM_ZERO, "black_level": GREY,
+    "flash_s": FROM_ZERO, "same_difference": GREY, "same_share": SHARE, "same_correlation": (-1.0, 1.0),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 
+from macebench.curation._ranges import FROM_ZERO, check_ranges
 from macebench.curation.stage import Rejection, Task, Verdict
 from macebench.errors import UserError
 from macebench.registry import stage
@@ -58,10 +59,7 @@ class WindowsConfig:
             raise UserError(
                 f"windows.min_s {self.min_s} and max_s {self.max_s}: allowed are 0.1 to 3600, min_s not above max_s."
             )
-        if not 0.0 <= self.max_offset_s <= 3600.0:
-            raise UserError(f"windows.max_offset_s is {self.max_offset_s}, allowed is 0 to 3600.")
-        if not 0.0 <= self.overlap <= 0.9:
-            raise UserError(f"windows.overlap is {self.overlap}, allowed is 0 to 0.9.")
+        check_ranges("windows", self, {"max_offset_s": (0.0, 3600.0), "overlap": (0.0, 0.9), "seed": FROM_ZERO})
         if self.max_clips is not None and self.max_clips < 1:
             raise UserError(f"windows.max_clips is {self.max_clips}, allowed is 1 and more, or nothing.")
 

@@ -1,12 +1,13 @@
 """The command line: one thin file a command.
 
 Exit status: 0 done, 2 wrong input, 3 something was left unscored, 130 interrupted. No traceback is shown
-unless ``--debug`` is among the arguments.
+unless ``--debug`` is among the arguments, which changes no exit status.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 
 from macebench.errors import EXIT_USER_ERROR, MacebenchError, UserError
 
@@ -24,23 +25,26 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         status = EXIT_INTERRUPTED
     except UserError as error:
-        if debug:
-            raise
+        _trace(debug)
         _say(f"error: {error.message}", error.hint)
         return EXIT_USER_ERROR
     except (MacebenchError, OSError) as error:
-        if debug:
-            raise
+        _trace(debug)
         _say(f"error: {error}", "Add --debug to see where.")
         return EXIT_USER_ERROR
-    except Exception as error:
-        if debug:
-            raise
+    except Exception as error:  # noqa: BLE001 - the last stop of every error
+        _trace(debug)
         _say(f"internal error: {type(error).__name__}: {error}", "Add --debug to see where; please report it.")
         return EXIT_INTERNAL
     if status == EXIT_INTERRUPTED:  # typer makes this status of a Ctrl-C, too
         _say("interrupted.", "Run the same command again: finished clips are kept.")
     return status
+
+
+def _trace(debug: bool) -> None:
+    """With ``--debug``, print the traceback of the error that is being handled; the exit status stays."""
+    if debug:
+        traceback.print_exc()
 
 
 def _run(words: list[str]) -> int:

@@ -72,8 +72,10 @@ def _table(part: ProtocolComparison) -> Any:
     from rich.text import Text
 
     from macebench.report.cascade import HEADS, cells
+    from macebench.report.numbers import plural
 
-    title = f"{part.protocol}  {part.protocol_hash}  {part.n_pairs} pairs: generated minus ground-truth motions"
+    pairs = plural(part.n_pairs, "pair")
+    title = f"{part.protocol}  {part.protocol_hash}  {pairs}: generated minus ground-truth motions"
     table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1),
                   pad_edge=False)  # fmt: skip
     table.add_column(HEADS[0], no_wrap=True)

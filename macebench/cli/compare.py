@@ -11,6 +11,7 @@ import typer
 
 from macebench.cli.console import progress_bar, say, show_tables
 from macebench.cli.plugins import Plugins, load_all
+from macebench.errors import EXIT_OK, EXIT_UNSCORED
 
 if TYPE_CHECKING:
     from macebench.compare_records import Comparison, Contrast, ProtocolComparison
@@ -26,11 +27,11 @@ def compare(
     permutations: Annotated[int, typer.Option(help="Permutations and resamples a test.", min=1)] = 2000,
     seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same files.", min=0)] = 0,
     plugin: Plugins = None,
-) -> None:
+) -> int:
     """Test which differences between two models are more than chance.
 
     Set metrics: paired permutation test. Means: sign flip test and bootstrap over pieces of music. All p-values are
-    adjusted after Holm. Writes compare.json, compare.csv and compare.png.
+    adjusted after Holm. Writes compare.json, compare.csv and compare.png. Exit status 3: the runs share no clip.
 
     Example: macebench compare runs/mine runs/theirs
     """
@@ -51,6 +52,7 @@ def compare(
         say(f"  {line}")
     for path in files:
         say(str(path))
+    return EXIT_OK if all(part.n_pairs for part in comparison.protocols) else EXIT_UNSCORED
 
 
 def folder_name(comparison: Comparison) -> str:
@@ -66,9 +68,9 @@ def _table(part: ProtocolComparison, comparison: Comparison) -> Any:
     from rich.text import Text
 
     from macebench.report.console import broken
-    from macebench.report.numbers import ARROWS
+    from macebench.report.numbers import ARROWS, plural
 
-    title = f"{part.protocol}  {part.protocol_hash}  {part.n_pairs} pairs"
+    title = f"{part.protocol}  {part.protocol_hash}  {plural(part.n_pairs, 'pair')}"
     table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1),
                   pad_edge=False)  # fmt: skip
     names = [comparison.first.model, comparison.second.model]
@@ -118,6 +120,7 @@ def _remarks(comparison: Comparison) -> list[str]:
     """What a reader must know about the tables."""
     lines = ["Bold: Holm-adjusted p at most 0.05. In parentheses: may be chance. Set metrics have no interval."]
     for part in comparison.protocols:
+        lines += [] if part.n_pairs else [f"{part.protocol}: {_no_pairs(part)}"]
         lines += [f"{part.protocol}: not paired: {n} x {reason}" for reason, n in part.unpaired.items()]
         lost: dict[str, list[str]] = {}
         for test in part.tests:
@@ -126,6 +129,14 @@ def _remarks(comparison: Comparison) -> list[str]:
         lines += [f"{part.protocol}: not scored: {text}  ({', '.join(names)})" for text, names in lost.items()]
         lines += [f"{part.protocol}: {text}" for text in _limits(part, comparison.n_permutations)]
     return lines
+
+
+def _no_pairs(part: ProtocolComparison) -> str:
+    """Why nothing was tested, in one sentence."""
+    if part.unpaired.get("other music"):
+        return "the clips that the two runs share have other music in each, so nothing could be tested."
+    music = " and no music" if part.n_shared_music == 0 else ""
+    return f"the two runs share no clip{music}, so nothing could be tested."
 
 
 def _limits(part: ProtocolComparison, n_permutations: int) -> list[str]:

@@ -177,6 +177,7 @@ def _show_plan(job: CurateJob) -> int:
     from macebench.curation.plan import make_plan
     from macebench.curation.records import WORK
     from macebench.curation.render import TABLE
+    from macebench.report.numbers import plural
 
     table = job.out / WORK / RENDERED / TABLE
     if job.motions:
@@ -188,7 +189,7 @@ def _show_plan(job: CurateJob) -> int:
     say(f"length            {duration(planned.source_s)}{' (estimated)' if planned.sampled else ''}")
     say(f"finished          {planned.n_finished}{' (estimated)' if planned.sampled else ''}")
     say(f"to decode         {duration(planned.decode_s)}")
-    say(f"estimated time    {duration(planned.seconds)} with {job.workers} worker(s), from {planned.basis}")
+    say(f"estimated time    {duration(planned.seconds)} with {plural(job.workers, 'worker')}, from {planned.basis}")
     say(f"settings          {job.config.hash}")
     return EXIT_OK
 
@@ -248,14 +249,25 @@ def what_if(
     """
     from macebench.curation.explain import what_if as judge
 
+    if not changes:
+        raise UserError(
+            "what-if needs a change.",
+            hint=f"`macebench curate what-if --dataset {dataset} --set motion.min=0.003`; see --print-config.",
+        )
     load_all(plugin)
-    found = judge(dataset, changes or (), store=store, plugins=tuple(plugin or ()))
+    found = judge(dataset, changes, store=store, plugins=tuple(plugin or ()))
     for name, (now, then) in found.changed.items():
-        say(f"{name}: {now} -> {then}")
+        say(f"{name}: {_setting(now)} -> {_setting(then)}")
+    if not found.changed:
+        say("nothing differs from the settings of the data set")
     show_tables([_yield_table(found)])
     if found.unknown:
         say(f"{found.unknown} sources cannot be judged without decoding; `macebench curate` does that.")
     return EXIT_UNSCORED if found.unknown else EXIT_OK
+
+
+def _setting(value: Any) -> str:
+    return "none" if value is None else str(value)
 
 
 def _yield_table(found: WhatIf) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ app = typer.Typer(help="Look after a data set: audit, verify, opt out.", no_args
 Dataset = Annotated[Path, typer.Argument(help="Data set folder.")]
 Workers = Annotated[int, typer.Option(help="Worker processes.")]
 MAX_SHOWN = 20
+MAX_VALUES = 8
 
 
 @app.command("audit")
@@ -68,14 +70,28 @@ def optout(
 ) -> None:
     """List the clips of a data set that an opt-out list names, or remove them."""
     from macebench.curation.optout import apply_optout
+    from macebench.report.numbers import plural
 
     done = apply_optout(dataset, listing, apply=apply)
     for clip_id in done.clips:
         say(clip_id)
     if apply:
-        say(f"{len(done.clips)} clips opted out, {done.removed_files} files removed, {done.kept_clips} clips stay")
+        gone, files = plural(len(done.clips), "clip"), plural(done.removed_files, "file")
+        say(f"{gone} opted out, {files} removed, {plural(done.kept_clips, 'clip')} left")
+        _show_removed_pages(dataset, done.removed_pages)
     else:
         say(f"{len(done.clips)} clips are on the list, {done.kept_clips} stay; --apply removes them")
+
+
+def _show_removed_pages(dataset: Path, pages: Sequence[str]) -> None:
+    """Which pages are gone because they showed the clips, and what writes them again."""
+    if not pages:
+        return
+    say(f"removed too, because they showed the clips: {', '.join(pages)}")
+    if any(name.startswith("audit.") for name in pages):
+        say(f"  `macebench data audit {dataset}` writes the audit again")
+    if "summary.html" in pages:
+        say(f"  `macebench curate SOURCES... --out {dataset}`, as the data set was made, writes summary.html again")
 
 
 def _check(workers: int) -> None:
@@ -87,13 +103,24 @@ def _split_table(report: AuditReport) -> object:
     from rich.table import Table
 
     table = Table(title=f"{report.dataset}: {report.clips} clips")
-    for name in ("split", "clips", "hours", "genres", "frames a second", "sizes", "without sound"):
+    for name in ("split", "clips", "hours", "genres", "frame rates", "sizes", "without sound"):
         table.add_column(name)
     for name, one in report.splits.items():
-        counts = (one.genres, one.fps, one.sizes)
-        lists = [", ".join(f"{key} {count}" for key, count in list(values.items())[:8]) for values in counts]
-        table.add_row(_plain(name), str(one.clips), f"{one.hours:.3f}", *map(_plain, lists), str(one.without_sound))
+        lists = [_counted(one.genres), _counted(one.fps, _rate), _counted(one.sizes)]
+        table.add_row(_plain(name), str(one.clips), f"{one.hours:.3f}", *lists, str(one.without_sound))
     return table
+
+
+def _counted(values: Mapping[str, int], shown: Callable[[str], str] = str) -> str:
+    """``30 fps: 16 clips`` a line, the most frequent first."""
+    lines = [f"{_plain(shown(key))}: {count} clip{'' if count == 1 else 's'}" for key, count in values.items()]
+    more = len(lines) - MAX_VALUES
+    return "\n".join([*lines[:MAX_VALUES], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _rate(text: str) -> str:
+    """``30 fps`` of ``30.00``; what is no number stays."""
+    return f"{float(text):g} fps" if text.replace(".", "").isdigit() else text
 
 
 def _plain(text: str) -> str:

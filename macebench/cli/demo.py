@@ -43,12 +43,12 @@ def demo(
     """
     import os
 
-    from macebench.generate import is_generator
+    from macebench.generate import need_generator
 
     if clips < 4:
         raise UserError(f"--clips is {clips}; it must be 4 or more.")
-    if model != NO_MODEL and not is_generator(model):
-        raise UserError(f"model {model!r} generates nothing.", hint="`macebench ls models` lists the models.")
+    if model != NO_MODEL:
+        need_generator(model)
     count = workers or os.cpu_count() or 1
     if pose == "blazepose":
         _pull("blazepose")
@@ -133,12 +133,14 @@ def _pull(name: str) -> None:
 
 def _build(out: Path, clips: int, seconds: float, size: int, workers: int, store: Path | None) -> Path:
     from macebench.demo.curated import build_demo_data
+    from macebench.report.numbers import plural
 
     with progress_bar() as progress:
         made = build_demo_data(
             out, n_clips=clips, seconds=seconds, size=size, workers=workers, store=store, progress=progress
         )
-    say(f"curated     {made.n_clips} clips of {made.n_sources} raw videos; see {made.dataset / 'summary.html'}")
+    sizes = f"{plural(made.n_clips, 'clip')} of {plural(made.n_sources, 'raw video')}"
+    say(f"curated     {sizes}; see {made.dataset / 'summary.html'}")
     found = made.n_planted - len(made.wrong)
     say(f"planted     {found} of {made.n_planted} bad videos dropped by the right stage for the right reason")
     for name in made.wrong:

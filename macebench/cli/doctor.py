@@ -20,7 +20,7 @@ _OPTIONAL = {
     "transformers": ("vitpose", 'pip install -e ".[pose]"'),
     "pyrender": ("second renderer", 'pip install -e ".[render]"'),
     "smplx": ("SMPL bodies", 'pip install -e ".[smpl]"'),
-    "diffusers": ("Appearance Expert", 'pip install -e ".[wan]"'),
+    "diffusers": ("for an Appearance Expert; no command uses it yet", 'pip install -e ".[wan]"'),
     "ray": ("--engine ray", 'pip install -e ".[ray]"'),
     "mamba_ssm": ("CUDA scan (optional)", 'pip install -e ".[mamba]" on a CUDA machine'),
 }
@@ -45,7 +45,8 @@ def _machine() -> Iterator[str]:
 
     yield f"macebench {macebench.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    yield f"torch {torch.__version__}, GPU: {', '.join(devices) or 'none (everything runs on the CPU, smaller)'}"
+    found = ", ".join(devices) or "none found; everything runs on the CPU, networks much slower"
+    yield f"torch {torch.__version__}, GPU: {found}"
     free = shutil.disk_usage(Path.cwd()).free
     yield f"free disk here: {size(free)}" + ("   LOW" if free < 5e9 else "")
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 OUTPUTS = (".npz", ".bvh", ".mp4")
 USUAL_SPEED = "joint_speed_p99_m_s"
 """Entry of a checkpoint's card: 99th percentile of the speeds of joints in its training data, in m/s."""
-_KEEP = "Spans to keep, in seconds: 0:2,4:6. Needed by inbetween."
+_KEEP = "Spans to keep, in seconds: 0:2,4:6. inbetween needs some; the other modes keep their part within them only."
+_CONVERTIBLE = ("not a motion file", "pickle not allowed")
+_PARTS = {"upper": "the upper body", "lower": "the lower body", "root": "the path"}
 _SECONDS = "Length of the result. \\[continue: the music's; else the dance's]"
 _RESAMPLE = "Do each step N times (RePaint): smoother seams, N times slower."
 
@@ -46,11 +48,11 @@ def edit(
 
     inbetween: keep the spans of --keep.
 
-    continue: keep the beginning.
+    continue: keep the beginning: all of it, or one span from 0 on.
 
-    upper / lower: keep that half of the body.
+    upper / lower: keep that half of the body, all the time or within the spans of --keep.
 
-    root: keep the path.
+    root: keep the path, all the time or within the spans of --keep.
 
     What is kept is the input's own, at 30 frames a second.
 
@@ -58,18 +60,20 @@ def edit(
 
     Example: macebench edit dance.bvh --music song.wav --mode continue --seconds 30 --out longer.mp4
     """
-    if out.suffix.lower() not in OUTPUTS:
-        raise UserError(f"--out {out} is none of {', '.join(OUTPUTS)}.")
-    if not music.is_file():
-        raise UserError(f"--music {music} does not exist.", hint="Give a sound file.")
-    from macebench.models.motion_expert.editing import EditPlan
+    _check_files(motion, music, out)
+    spans = parse_spans(keep)
+    _check_numbers(seconds, steps, resample, blend)
+    from macebench.models.motion_expert.editing import EditPlan, check_plan
     from macebench.models.motion_expert.editing import edit as run_edit
     from macebench.models.motion_expert.expert import MotionExpert, Sampling, features_of
 
-    plan = EditPlan(mode, parse_spans(keep), seconds, resample, blend)  # type: ignore[arg-type]
+    plan = EditPlan(mode, spans, seconds, resample, blend)  # type: ignore[arg-type]
     sampling = Sampling(steps, beta=beta, scale=scale)
     dance = _read(motion, motion_fps)
+    check_plan(plan, dance)
     expert = MotionExpert.open(checkpoint, device)
+    sampling.resolved(expert.config.guidance)
+    expert.config.genre_index(genre)
     try:
         features = features_of(music)
     except MediaError as error:
@@ -82,6 +86,27 @@ def edit(
     _write(out, made, music)
     _report(out, made, plan, dance, expert.card.get(USUAL_SPEED))
     return EXIT_OK
+
+
+def _check_files(motion: Path, music: Path, out: Path) -> None:
+    """Refuse files that are not there, and a result that would replace its own input."""
+    if out.suffix.lower() not in OUTPUTS:
+        raise UserError(f"--out {out} is none of {', '.join(OUTPUTS)}.")
+    for name, path in ((str(motion), motion), (f"--music {music}", music)):
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise UserError(f"{name} {what}.", hint=f"Give a {'sound' if path is music else 'motion'} file.")
+        if out.resolve() == path.resolve() or (out.exists() and out.samefile(path)):
+            raise UserError(f"--out {out} is the input itself; it would be lost.", hint="Give another name with --out.")
+
+
+def _check_numbers(seconds: float | None, steps: int, resample: int, blend: float) -> None:
+    if seconds is not None and not seconds > 0:
+        raise UserError(f"--seconds is {seconds:g}; it must be above 0.")
+    ranges = {"--steps": (steps, 1, 1000), "--resample": (resample, 1, 100), "--blend": (blend, 0, 10)}
+    for name, (value, low, high) in ranges.items():
+        if not low <= value <= high:
+            raise UserError(f"{name} is {value:g}.", hint=f"Allowed are {low} to {high}.")
 
 
 def parse_spans(text: str | None) -> tuple[tuple[float, float], ...]:
@@ -108,7 +133,8 @@ def _read(path: Path, fps: float | None) -> Motion:
     try:
         return read_motion(path, fps=fps)
     except MediaError as error:
-        raise UserError(f"{path} cannot be used: {error}", hint="`macebench convert` reads more formats.") from error
+        hint = "`macebench convert` reads more formats." if error.reason in _CONVERTIBLE else ""
+        raise UserError(f"{path} cannot be used: {error}", hint=hint) from error
 
 
 def _write(out: Path, motion: Motion, music: Path) -> None:
@@ -127,7 +153,10 @@ def _report(out: Path, motion: Motion, plan: EditPlan, dance: Motion, usual: obj
     n_input = input_frames(dance)
     kept = kept_parts(plan, n_input, len(motion))
     whole = int(kept.whole.sum())
-    say(f"{out}: {len(motion)} frames, {whole} of them kept whole")
+    part = _PARTS.get(plan.mode)
+    count = int((kept.joints.any(axis=1) | kept.root).sum())
+    said = f"{whole} of them kept whole" if part is None else f"{part} kept in {count} of them"
+    say(f"{out}: {len(motion)} frames, {said}")
     speed = seam_speed(motion, plan, n_input)
     if not math.isnan(speed):
         known = f" (99 % of training speeds are below {usual:.2f} m/s)" if isinstance(usual, int | float) else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -53,7 +53,7 @@ def evaluate(
     store: Annotated[Path | None, typer.Option(help="Folder of the store.")] = None,
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/latest"),
     plugin: Annotated[list[Path] | None, typer.Option(help="Python file that registers more.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed, when the model generates.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed, when the model generates. \\[0]")] = None,
     track: Annotated[str | None, typer.Option(help="animation: compare each video with its reference.")] = None,
     align: Annotated[list[str] | None, typer.Option(help="Pairs that do not fit: resize, crop-time ...")] = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV of generated and reference ids.")] = None,
@@ -78,8 +78,13 @@ def evaluate(
 
     for path in plugin or ():
         load_plugin(path)
+    in_pairs = _is_paired(track, protocol or [])
+    made = "--videos" if videos is not None else "--motions" if motions is not None else None
+    _refuse_ignored(
+        made, model, {"--seed": seed is not None}, {} if in_pairs else {"--align": bool(align), "--pairs": bool(pairs)}
+    )
     with overridden(device, dtype, batch):
-        if _is_paired(track, protocol or []):
+        if in_pairs:
             given = {
                 "--motions": motions, "--metric": metric, "--music": music, "--training": training,
                 "--calibrate": calibrate, "--plan": plan,
@@ -123,22 +128,57 @@ def evaluate(
         )
         dances = videos is None and motions is None and model is not None and is_generator(model)
         if plan:
-            return _show_plan_of_dances(config, seed, device) if dances else _show_plan(config)
-        return run_and_show(danced(config, seed=seed, device=device) if dances else config, report=not no_report)
+            return _show_plan_of_dances(config, seed or 0, device) if dances else _show_plan(config)
+        return run_and_show(danced(config, seed=seed or 0, device=device) if dances else config, report=not no_report)
 
 
 def _is_paired(track: str | None, protocols: list[str]) -> bool:
     """Whether videos are compared in pairs: the track was named, or a protocol is of it."""
     if track not in (None, ANIMATION):
         raise UserError(f"--track is {track!r}; allowed is {ANIMATION}.", hint=_PAIRS_HINT)
-    from macebench.protocol import load_protocol
+    from macebench.protocol import load_protocol, protocol_ids
 
     other = [name for name in protocols if load_protocol(name).track != ANIMATION]
+    if track == ANIMATION and other:
+        own = [name for name in protocol_ids() if load_protocol(name).track == ANIMATION]
+        what = "is no protocol" if len(other) == 1 else "are no protocols"
+        raise UserError(f"{', '.join(other)} {what} of the animation track; it has {', '.join(own)}.", hint=_PAIRS_HINT)
     if track == ANIMATION or len(other) < len(protocols):
-        if other or len(protocols) > 1:
+        if len(protocols) > 1:
             raise UserError(f"{', '.join(protocols)} cannot be scored in one run.", hint=_PAIRS_HINT)
         return True
     return False
+
+
+def _refuse_ignored(
+    made: str | None, model: str | None, of_models: Mapping[str, bool], of_pairs: Mapping[str, bool]
+) -> None:
+    """Refuse options that would do nothing.
+
+    Args:
+        made: The option that gives finished dances, if one does.
+        model: Name of the row.
+        of_models: Options of a generating model, and whether they were given.
+        of_pairs: Options of pairs of videos, and whether they were given; empty when pairs are compared.
+    """
+    from macebench.generate import is_generator
+
+    lone = [name for name, given in of_pairs.items() if given]
+    if lone:
+        raise UserError(f"{', '.join(lone)} cannot be used without --track {ANIMATION}.", hint=_PAIRS_HINT)
+    if made is None:
+        return
+    idle = [name for name, given in of_models.items() if given]
+    if idle:
+        raise UserError(
+            f"{', '.join(idle)} cannot be used with {made}: nothing is generated.",
+            hint=f"Without {made}, --model NAME makes the dances; `macebench ls models` lists the models.",
+        )
+    if model is not None and is_generator(model):
+        raise UserError(
+            f"--model {model} cannot be used with {made}: what was made elsewhere would stand under that model's name.",
+            hint=f"Choose another name for the row, or leave out {made} to let {model} make the dances.",
+        )
 
 
 def _refuse(options: list[str]) -> None:
@@ -199,6 +239,8 @@ def danced(config: EvalConfig, *, seed: int = 0, device: str | None = None) -> E
             _reference_clips(config), config.model, config.out, seed=seed, as_motion=in_space, device=device,
             workers=config.workers, plugins=config.plugins, progress=progress,
         )  # fmt: skip
+    for clip_id, note in made.notes.items():
+        say(f"  note: {clip_id}: {note}")
     for clip_id, reason in made.failed.items():
         say(f"  generation failed: {clip_id}: {reason}")
     if in_space:
@@ -234,17 +276,19 @@ def _value(text: str) -> Any:
 
 def _show_plan(config: EvalConfig) -> int:
     from macebench.prepare import prepare
+    from macebench.report.numbers import plural
     from macebench.run import plan_run
 
     prepared = prepare(config)
     planned = plan_run(prepared)
     say(f"evaluated clips   {planned.n_generated} ({prepared.generated.name})")
     say(f"reference clips   {planned.n_reference} ({prepared.reference.name})")
-    say(f"to decode         {planned.n_to_extract} (the others are in the store)")
+    rest = " (the others are in the store)" if planned.n_to_extract < len(prepared.clips) else ""
+    say(f"{'to read  ' if prepared.plan.motion else 'to decode'}         {planned.n_to_extract}{rest}")
     say(f"beats to track    {planned.n_sounds}")
     if prepared.pictures is not None:
         say(f"pictures to embed {planned.n_pictures} of {len(prepared.pictures.files)}")
-    say(f"estimated time    {duration(planned.seconds)} with {config.workers} worker(s)")
+    say(f"estimated time    {duration(planned.seconds)} with {plural(config.workers, 'worker')}")
     for protocol in prepared.protocols:
         say(f"protocol          {protocol.id} {protocol.hash}")
     return EXIT_OK
@@ -254,15 +298,17 @@ def _show_plan_of_dances(config: EvalConfig, seed: int, device: str | None) -> i
     """What a generating model would make before its dances are scored; nothing is computed."""
     from macebench.generate import plan_dances
     from macebench.protocol import load_protocol
+    from macebench.report.numbers import plural
 
     clips = _reference_clips(config)
     planned = plan_dances(
         clips, config.model, config.out, seed=seed, as_motion=_in_space(config.protocols), device=device
     )
     seconds = planned.seconds / config.workers if planned.seconds is not None else None
+    workers = plural(config.workers, "worker")
     say(f"dances            {planned.pieces} by {config.model}, of which {planned.done} are in {config.out}")
     say(f"music             {duration(planned.music_s)}")
-    say(f"sampling          {duration(seconds)} with {config.workers} worker(s), plus music features and pictures")
+    say(f"sampling          {duration(seconds)} with {workers}, plus music features and pictures")
     for clip_id, reason in planned.unreadable.items():
         say(f"  cannot be read: {clip_id}: {reason}")
     say(f"reference clips   {len(clips)} ({config.reference})")
@@ -316,16 +362,19 @@ def unscored(result: RunResult, model: str) -> int:
 
 
 def _show_reasons(result: RunResult, model: str) -> None:
+    from macebench.report.numbers import plural
     from macebench.results import RESULT_FILE
 
     names = {digest: f"{item['name']}/{item['version']}" for digest, item in result.protocols.items()}
     for digest, count in result.reference_unscored.items():
         if count:
-            say(f"  reference: {count} clips lack at least one value under {names[digest]}; that value leaves them out")
+            clips, them = ("1 clip lacks", "it") if count == 1 else (f"{count} clips lack", "them")
+            say(f"  reference: {clips} at least one value under {names[digest]}; that value leaves {them} out")
     for digest, note in result.training_notes.items():
         say(f"  training: copies under {names[digest]}: {note}")
     if result.n_shared_clips:
-        say(f"  note: {result.n_shared_clips} evaluated clips are also in the reference set")
+        shared = result.n_shared_clips
+        say(f"  note: {plural(shared, 'evaluated clip')} {'is' if shared == 1 else 'are'} also in the reference set")
     own = [entry.scores for entry in result.entries if entry.model.name == model]
     texts = sorted(_texts([score for scores in own for score in scores]).items())
     for text, columns in texts[:SHOWN_TEXTS]:

@@ -61,8 +61,8 @@ def generate(
 
     Example: macebench generate --model motion-expert --music songs/ --format npz --beta 0.5 --seeds 4 --workers 2
     """
+    from macebench.generate import check_options, plan_generation
     from macebench.generate import generate as run_model
-    from macebench.generate import plan_generation
 
     load_all(plugin)
     given = {
@@ -70,7 +70,8 @@ def generate(
         "sampler": sampler, "seconds": seconds, "max_seconds": max_seconds, "device": device,
     }  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}
-    pieces = _with_seeds(_pieces(model, dataset, music, out, limit), seeds)
+    check_options(model, options, given)
+    pieces = _with_seeds(_pieces(dataset, music, out, limit), seeds)
     formats = _formats(model, form)
     if plan:
         return _show_plan(plan_generation(model, pieces, out, seed=seed, formats=formats, options=options), out)
@@ -82,15 +83,13 @@ def generate(
     return _show(made, formats, out)
 
 
-def _pieces(model: str, dataset: str | None, music: Path | None, out: Path, limit: int | None) -> dict[str, Path]:
+def _pieces(dataset: str | None, music: Path | None, out: Path, limit: int | None) -> dict[str, Path]:
     """Id -> sound file."""
     from macebench.clips import REFERENCE_SPLIT, load_set
-    from macebench.generate import is_generator, music_of
+    from macebench.generate import music_of
 
     if (dataset is None) == (music is None):
         raise UserError("give either --dataset or --music.")
-    if not is_generator(model):
-        raise UserError(f"model {model!r} generates nothing.", hint="`macebench ls models` lists the models.")
     if music is None:
         clips = load_set(str(dataset), default_split=REFERENCE_SPLIT, limit=limit).clips
         return music_of(clips, out / "music")
@@ -109,6 +108,11 @@ def _sounds(music: Path) -> dict[str, Path]:
     for path in sorted(music.iterdir()):
         if path.is_file() and path.suffix.lower() in SOUND_SUFFIXES:
             found[path.name if path.stem in found else path.stem] = path
+    if not found:
+        raise UserError(
+            f"there is no music in {music}: no file that ends in {', '.join(SOUND_SUFFIXES)}.",
+            hint="Sub-folders are not searched; give the folder that holds the files.",
+        )
     return found
 
 
@@ -137,9 +141,14 @@ def _show_plan(planned: Planned, out: Path) -> int:
 
 
 def _show(made: Generated, formats: tuple[str, ...], out: Path) -> int:
-    say(f"{len(made.videos)} dances as {', '.join(formats)} in {out}")
+    from macebench.report.numbers import plural
+
+    say(f"{plural(len(made.videos), 'dance')} as {', '.join(formats)} in {out}")
     if made.frames:
-        say(f"sampled {made.frames} frames in {made.seconds:.1f} s: {made.frames / made.seconds:.0f} frames a second")
+        rate = made.frames / made.seconds
+        say(f"sampled {plural(made.frames, 'frame')} in {made.seconds:.1f} s: {rate:.0f} frames a second")
+    for clip_id, note in made.notes.items():
+        say(f"  note: {clip_id}: {note}")
     for clip_id, reason in made.failed.items():
         say(f"  failed: {clip_id}: {reason}")
     return EXIT_UNSCORED if made.failed else EXIT_OK

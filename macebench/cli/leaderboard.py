@@ -43,12 +43,13 @@ def verify(
 ) -> int:
     """Recompute every number of the rows from the run's per-clip values; exit 2 when one differs."""
     from macebench.leaderboards.board import verify as verify_rows
+    from macebench.report.numbers import plural
 
     load_all(plugin)
     findings = verify_rows(board, run)
     for finding in findings:
         say(str(finding))
-    say("every number was recomputed and agrees" if not findings else f"{len(findings)} findings")
+    say("every number was recomputed and agrees" if not findings else plural(len(findings), "finding"))
     return EXIT_USER_ERROR if findings else EXIT_OK
 
 

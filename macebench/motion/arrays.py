@@ -48,8 +48,10 @@ def check_file(path: Path) -> int:
     """
     try:
         found = path.stat()
+    except FileNotFoundError as error:
+        raise MediaError("file not found") from error
     except OSError as error:
-        raise MediaError("file not found", str(error)) from error
+        raise MediaError("file not found", error.strerror or "") from error
     if not stat.S_ISREG(found.st_mode):
         raise MediaError("not a motion file", "not a regular file")
     if found.st_size == 0:

@@ -6,7 +6,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from macebench.report.markup import Html, breakable, el, join
-from macebench.report.numbers import ARROWS, DIRECTIONS, NO_VALUE, short
+from macebench.report.numbers import ARROWS, DIRECTIONS, NO_VALUE, plural, short
 from macebench.report.page import policy
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def cascade_page(result: Cascade) -> str:
 def _section(part: ProtocolComparison) -> Html:
     heads = el("tr", *(el("th", text, scope="col") for text in HEADS))
     table = el("table", el("thead", heads), el("tbody", *(_row(test) for test in part.tests)), class_="reasons")
-    title = el("h2", f"{part.protocol} ", el("code", part.protocol_hash), f" · {part.n_pairs} pairs")
+    title = el("h2", f"{part.protocol} ", el("code", part.protocol_hash), f" · {plural(part.n_pairs, 'pair')}")
     return el(
         "section", title, el("div", table, class_="scroll", tabindex="0", role="region", aria_label=part.protocol)
     )

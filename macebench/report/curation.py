@@ -22,7 +22,7 @@ from macebench.curation.config import CurateConfig
 from macebench.curation.dataset import LEDGER_FILE, METADATA, METADATA_FILE
 from macebench.curation.explain import limits, load_dataset
 from macebench.report.markup import Html, el, join
-from macebench.report.numbers import plural, short
+from macebench.report.numbers import plural
 from macebench.report.page import policy
 from macebench.report.plots import ticks
 from macebench.store import write_text
@@ -280,7 +280,10 @@ def _axis(low: float, high: float) -> Html:
 
 
 def _kept(view: _View) -> Html:
-    return el("section", el("h2", "Kept"), _thumbnails(view.dataset, view.kept_pictures))
+    shown, clips = len(view.kept_pictures), int(view.summary["n_clips"])
+    text = f"Pictures of {shown} of {plural(clips, 'clip')}; max_thumbnails is {view.config.general.max_thumbnails}."
+    note = el("p", text, class_="muted small") if 0 < shown < clips else None
+    return el("section", el("h2", "Kept"), _thumbnails(view.dataset, view.kept_pictures), note)
 
 
 def _lost(view: _View) -> Html:
@@ -315,7 +318,7 @@ def _sums(what: str, sums: Mapping[str, Sequence[float]]) -> Html:
     ]
     head = el("thead", el("tr", el("th", what), el("th", "clips"), el("th", "time")))
     more = len(ordered) - _MOST_ROWS
-    note = el("p", f"and {short(more)} more", class_="muted small") if more > 0 else None
+    note = el("p", f"and {more} more", class_="muted small") if more > 0 else None
     return join([el("h3", f"By {what}"), el("table", head, el("tbody", *rows)), note])
 
 

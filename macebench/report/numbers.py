@@ -8,6 +8,7 @@ from macebench.results import Entry
 
 NO_VALUE = "–"
 ARROWS = {"higher": "↑", "lower": "↓", "reference": "≈"}
+_NOISE = 1e-12
 DIRECTIONS = {
     "higher": "higher is better",
     "lower": "lower is better",
@@ -16,7 +17,7 @@ DIRECTIONS = {
 
 
 def short(value: float) -> str:
-    """About three significant digits, at most seven characters; NaN is a dash.
+    """About three significant digits, at most seven characters; NaN is a dash, rounding noise below 1e-12 is 0.
 
     Example:
         >>> [short(x) for x in (0.98765, 12.3456, 1234.5, 0.00012, 1.5e7, float("nan"))]
@@ -25,7 +26,9 @@ def short(value: float) -> str:
     if math.isnan(value):
         return NO_VALUE
     size = abs(value)
-    if value == 0 or math.isinf(value):
+    if size < _NOISE:
+        return "0"
+    if math.isinf(value):
         return f"{value:g}"
     if size >= 1e5 or size < 5e-4:
         return f"{value:.1e}"

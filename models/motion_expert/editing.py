@@ -86,9 +86,10 @@ class EditPlan:
                 raise UserError(f"the span {start:g}:{end:g} is no span.", hint="Give START:END in seconds.")
         if self.seconds is not None and not self.seconds > 0:
             raise UserError(f"seconds is {self.seconds}, must be above 0.")
-        if not 1 <= self.resample <= 100 or not 0 <= self.blend_s <= 10:
-            raise UserError(f"resample is {self.resample} and blend_s {self.blend_s}.",
-                            hint="Allowed are 1 to 100, and 0 to 10 s.")  # fmt: skip
+        if not 1 <= self.resample <= 100:
+            raise UserError(f"resample is {self.resample}.", hint="Allowed are 1 to 100.")
+        if not 0 <= self.blend_s <= 10:
+            raise UserError(f"blend_s is {self.blend_s:g}.", hint="Allowed are 0 to 10 s.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +169,17 @@ def edit(
 def input_frames(motion: Motion) -> int:
     """Frames that an input has at 30 frames a second."""
     return len(_at_rate(motion))
+
+
+def check_plan(plan: EditPlan, motion: Motion) -> None:
+    """Whether a plan fits a dance, as far as this is known without the music and the model; see `edit`.
+
+    Raises:
+        UserError: the motion has no rotations, a span lies outside of it, or nothing is left to make.
+    """
+    n_input = input_frames(motion)
+    length = n_input + 1 if plan.mode == "continue" else n_input
+    kept_parts(plan, n_input, length if plan.seconds is None else max(round(plan.seconds * codec.FPS), 1))
 
 
 def kept_parts(plan: EditPlan, n_input: int, length: int) -> _Kept:

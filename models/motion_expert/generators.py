@@ -43,12 +43,12 @@ class MotionExpertModel:
         checkpoint: ``.safetensors``, or the authors' ``.pt``; None is explained in the module.
         genre: A genre that the checkpoint knows; None is an unknown one.
         beta: See `macebench.models.motion_expert.expert.Sampling`, as for the next four.
-        steps: Steps of DDIM.
-        eta: Noise of DDIM.
+        steps: Steps of DDIM; 50 when None.
+        eta: Noise of DDIM; 1 when None.
         scale: Guidance of a CFG model.
         sampler: ``ddim`` or ``ddpm``.
         seconds: Dance to the first so many seconds of each piece.
-        max_seconds: Longer music is refused; 600 when None.
+        max_seconds: Longer music is refused; 600 when None, at most 1200.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
@@ -66,8 +66,8 @@ class MotionExpertModel:
         checkpoint: str | Path | None = None,
         genre: str | None = None,
         beta: float | None = None,
-        steps: int = 50,
-        eta: float = 1.0,
+        steps: int | None = None,
+        eta: float | None = None,
         scale: float | None = None,
         sampler: str = "ddim",
         seconds: float | None = None,
@@ -76,10 +76,14 @@ class MotionExpertModel:
     ) -> None:
         from macebench.models.motion_expert.expert import MAX_SECONDS, Sampling
 
-        for name, value in (("seconds", seconds), ("max_seconds", max_seconds)):
-            if value is not None and not value > 0:
-                raise UserError(f"{name} is {value}; it must be above 0.")
-        self.sampling: Sampling = Sampling(steps, eta, beta, scale, sampler)  # type: ignore[arg-type]
+        _check_seconds(seconds, max_seconds)
+        own = {name: value for name, value in (("steps", steps), ("eta", eta)) if value is not None}
+        if sampler == "ddpm" and own:
+            raise UserError(
+                f"{' and '.join(own)} cannot be given with the sampler ddpm, which takes every step of its schedule.",
+                hint="Take the sampler ddim, which has both.",
+            )
+        self.sampling: Sampling = Sampling(beta=beta, scale=scale, sampler=sampler, **own)  # type: ignore[arg-type]
         self.genre, self.seconds, self.device = genre, seconds, device
         self.max_seconds = MAX_SECONDS if max_seconds is None else max_seconds
         self.progress: Callable[[int, int], None] | None = None
@@ -166,6 +170,17 @@ class MaceDance(Cascade):
 
     def __init__(self, *, animator: Animator | None = None, **settings: Any) -> None:
         super().__init__(type(self).card, MotionExpertModel(**settings), animator or Mannequin())
+
+
+def _check_seconds(seconds: float | None, max_seconds: float | None) -> None:
+    from macebench.models.motion_expert.music import MAX_SECONDS as LONGEST
+
+    for name, value in (("seconds", seconds), ("max_seconds", max_seconds)):
+        if value is not None and not value > 0:
+            raise UserError(f"{name} is {value}; it must be above 0.")
+    if max_seconds is not None and max_seconds > LONGEST:
+        raise UserError(f"max_seconds is {max_seconds:g}; at most {LONGEST:g} are allowed.",
+                        hint="Cut longer music into pieces, or dance to the first `seconds` of it.")  # fmt: skip
 
 
 @lru_cache(maxsize=1)

@@ -149,6 +149,19 @@ def test_wrong_options(world, how, text):
         run_cascade(config(world, **how))
 
 
+def test_both_kinds_of_input_are_named(world):
+    with pytest.raises(UserError, match="both kinds were given"):
+        run_cascade(config(world, videos=world / "truth", reference_videos=world / "truth"))
+
+
+def test_sides_are_called_by_what_they_are(world):
+    (world / "broken.yaml").write_text(PROTOCOL.replace("temporal_flickering, dynamic_degree", "imaging_quality"))
+    part = run_cascade(config(world, protocols=(str(world / "broken.yaml"),))).comparison.protocols[0]
+    reasons = [reason for test in part.tests for reason in test.unscored]
+    assert {reason.split(": ")[0] for reason in reasons} == {"generated", "ground truth"}
+    assert "ground truth: " in (world / "out" / "cascade.html").read_text("utf-8")
+
+
 def test_names_that_do_not_meet(world, dances):
     dances(world / "other", 1, first=7, seconds=0.5)
     with pytest.raises(UserError, match="has the name of one"):

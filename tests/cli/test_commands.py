@@ -30,21 +30,35 @@ def finished(tmp_path_factory, tiny_world):
 @pytest.mark.parametrize(
     ("group", "words"),
     [
-        ("models", ["ground-truth", "half-speed"]),
-        ("metrics", ["fid_k", "bas", "temporal_flickering"]),
+        ("models", ["ground-truth", "half-speed", "calibration rows", "music to 3-D dance", "video"]),
+        ("metrics", ["fid_k", "bas", "temporal_flickering", "frames", "lower", "Beat alignment above chance"]),
         ("protocols", ["ma2d-fixed/1", "ma2d-paper/1"]),
-        ("stages", ["probe"]),
+        ("stages", ["probe", "Cuts spans into clips."]),
         ("datasets", ["demo"]),
-        ("poses", ["blazepose", "vitpose", "precomputed", "mmpose"]),
+        ("poses", ["blazepose", "vitpose", "precomputed", "mmpose", "one person, 33 landmarks"]),
     ],
 )
 def test_ls(group, words):
     text = run("ls", group)
     assert all(word in text for word in words)
 
+    assert "macebench." not in text
+
+
+def test_ls_keeps_its_columns_with_long_names(tmp_path):
+    (tmp_path / "long.py").write_text(
+        "from macebench.registry import model\nfrom macebench.types import ModelCard\n\n\n"
+        "@model('a-very-long-name-of-a-model')\nclass Long:\n    card = ModelCard('x', 'motion', 'Long.')\n"
+    )
+    lines = run("ls", "models", "--plugin", tmp_path / "long.py").split("\n\n")[0].splitlines()
+    width = len("a-very-long-name-of-a-model") + 2
+    assert {line[width:].split()[0] for line in lines} == {"kind", "motion", "video"}
+    assert {line[width - 2 : width] for line in lines} == {"  "}
+
 
 def test_ls_suggests():
     assert "Did you mean 'metrics'" in run("ls", "metric", status=2)
+    assert "Groups are models, metrics, features" in run("ls", "foo", status=2)
 
 
 def test_protocol_show_and_diff(tmp_path):
@@ -60,6 +74,7 @@ def test_doctor_names_what_is_missing_and_the_command(tmp_path):
     text = run("doctor", env={"MACEBENCH_WEIGHTS": str(tmp_path)})
     assert "macebench weights pull blazepose" in text
     assert "torch" in text
+    assert "no command uses it yet" in text
     assert "store" in text
 
 
@@ -117,4 +132,6 @@ def test_demo_refuses_a_set_that_is_too_small():
 
 def test_generate_names_what_is_wrong(tmp_path):
     assert "generates nothing" in run("generate", "--model", "frozen", "--music", tmp_path, status=2)
-    assert "either --dataset or --music" in run("generate", "--model", "frozen", status=2)
+    assert "either --dataset or --music" in run("generate", "--model", "mace-dance", status=2)
+    assert "Did you mean 'mace-dance'" in run("generate", "--model", "mace-danse", "--music", tmp_path, status=2)
+    assert "Did you mean 'mace-dance'" in run("demo", "--model", "mace-danse", "--out", tmp_path / "d", status=2)

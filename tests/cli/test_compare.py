@@ -58,6 +58,35 @@ def test_what_was_left_out_is_said(runs, tmp_path, capfd):
     assert "99 permutations are too few for 12 tests: give --permutations 480 or more" in shown
 
 
+def test_runs_without_a_common_clip_say_so_and_write_their_files(runs, tmp_path, capfd):
+    other, out = make_run(tmp_path / "other", names=("x", "y", "z")), tmp_path / "out"
+    assert main(["compare", str(runs[0]), str(other), "--out", str(out), *FEW]) == 3
+    shown = capfd.readouterr().out
+    assert "ma2d-fixed/1: the two runs share no clip, so nothing could be tested." in shown
+    assert "0 pairs" in shown
+    part = json.loads((out / "compare.json").read_text("utf-8"))["protocols"][0]
+    assert (part["n_pairs"], part["n_shared_music"]) == (0, None)
+    assert (out / "compare.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("unpaired", "music", "text"),
+    [
+        ({"only in the first run": 2}, 0, "share no clip and no music, so"),
+        ({"only in the first run": 2}, 1, "share no clip, so"),
+        ({"other music": 2}, 0, "have other music in each, so"),
+    ],
+)
+def test_why_nothing_was_tested(unpaired, music, text):
+    from macebench.cli.compare import _no_pairs
+    from macebench.compare_records import ProtocolComparison
+
+    part = ProtocolComparison(
+        protocol="p/1", protocol_hash="0", n_pairs=0, unpaired=unpaired, n_shared_music=music, tests=[]
+    )
+    assert text in _no_pairs(part)
+
+
 def test_errors(runs, tmp_path, capfd):
     assert main(["compare", str(runs[0]), str(tmp_path / "nowhere")]) == 2
     assert "is no run folder" in capfd.readouterr().err

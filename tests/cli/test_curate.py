@@ -92,6 +92,7 @@ def test_explain_and_what_if(world):
     assert "knows no clip" in run("curate", "explain", "x", "--dataset", root / "out", *plugin, status=2)
     text = run("curate", "what-if", "--dataset", root / "out", "--set", "wide.min_width=10", *plugin)
     assert "wide.min_width: 100 -> 10" in text
+    assert "--set motion.min=0.003" in run("curate", "what-if", "--dataset", root / "out", *plugin, status=2)
     assert "too narrow" in text
 
 
@@ -118,6 +119,11 @@ def test_mistakes_are_named(world, tmp_path):
     assert "no sources" in run("curate", "--out", tmp_path / "o", *words, status=2)
     assert "--out is missing" in run("curate", root / "raw", *words, status=2)
     assert "does not exist" in run("curate", tmp_path / "none", "--out", tmp_path / "o", *words, status=2)
+    (tmp_path / "empty").mkdir()
+    for more in ([], ["--plan"]):
+        text = run("curate", tmp_path / "empty", "--out", tmp_path / "o", *words, *more, status=2)
+        assert "empty holds no source" in text
+    assert not (tmp_path / "o").exists()
     assert "allowed are local and ray" in run(
         "curate", root / "raw", "--out", tmp_path / "o", *words, "--engine", "x", status=2
     )

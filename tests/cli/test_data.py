@@ -25,6 +25,8 @@ def test_the_demo_data_set_has_no_errors(dataset, tmp_path, capfd):
     assert main(["data", "audit", str(dataset), "--out", str(tmp_path / "out" / "a.json")]) == 0
     out, err = capfd.readouterr()
     assert "train" in out
+    assert "10 fps: 2 clips" in out
+    assert "64x64: 2 clips" in out
     assert "the manifest has no column source_id." in out
     assert "inspect" in err
     assert not json.loads((tmp_path / "out" / "a.json").read_text())["failed"]
@@ -52,8 +54,15 @@ def test_opt_out(dataset, tmp_path, capfd):
     listing.write_text(table["sha256"][1] + "\n")
     assert main(["data", "optout", str(dataset), "--list", str(listing)]) == 0
     assert "1 clips are on the list, 3 stay" in capfd.readouterr().out
+    for name in ("summary.html", "audit.html", "audit.json"):
+        (dataset / name).write_text("x")
     assert main(["data", "optout", str(dataset), "--list", str(listing), "--apply"]) == 0
-    assert "1 clips opted out" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "1 clips opted out" in out
+    assert "removed too, because they showed the clips: summary.html, audit.html, audit.json" in out
+    assert f"macebench data audit {dataset}" in out
+    assert "writes summary.html again" in out
+    assert not (dataset / "summary.html").exists()
     assert not (dataset / table["file_name"][1]).exists()
     assert main(["data", "verify", str(dataset)]) == 0
     listing.write_text("nonsense\n")
@@ -65,3 +74,12 @@ def test_wrong_input(tmp_path, capfd):
     assert main(["data", "audit", str(tmp_path)]) == 2
     assert main(["data", "verify", str(tmp_path), "--workers", "0"]) == 2
     assert "Traceback" not in capfd.readouterr().err
+    for words in (["data", "verify", "nope"], ["data", "audit", "nope"], ["data", "optout", "nope", "--list", "x.txt"],
+                  ["curate", "explain", "x", "--dataset", "nope"],
+                  ["curate", "what-if", "--dataset", "nope", "--set", "seed=1"]):  # fmt: skip
+        assert main(words) == 2
+        err = capfd.readouterr().err
+        assert "does not exist" in err
+        assert "Errno" not in err
+    assert main(["data", "audit", str(tmp_path)]) == 2
+    assert "is no data set: it has no metadata.parquet" in capfd.readouterr().err

@@ -79,7 +79,12 @@ def test_continue_is_as_long_as_the_music(run, tmp_path):
 def test_a_part_of_the_body_has_no_seam_in_time(run, tmp_path):
     text = run("--mode", "upper", "--out", tmp_path / "e.npz")[1]
     assert "seam" not in text
-    assert "0 of them kept whole" in text
+    assert "60 frames, the upper body kept in 60 of them" in text
+    text = run("--mode", "upper", "--keep", "0:1", "--out", tmp_path / "f.npz")[1]
+    assert "60 frames, the upper body kept in 30 of them" in text
+    made, given = read_motion(tmp_path / "f.npz"), read_motion(tmp_path / "dance.npz")
+    assert np.abs(made.rotations[:30, 16] - given.rotations[:30, 16]).max() < 1e-5  # a shoulder
+    assert np.abs(made.rotations[31:, 16] - given.rotations[31:, 16]).max() > 1e-3
 
 
 def test_a_video_has_the_music(run, tmp_path):
@@ -115,6 +120,31 @@ def test_bad_input_is_a_users_error(run, tmp_path):
         with pytest.raises(UserError, match=text):
             run(*words, **files)
     assert not (tmp_path / "e.npz").exists()
+
+
+def test_what_is_cheap_to_check_is_checked_before_the_model_is_loaded(run, tmp_path, monkeypatch):
+    from macebench.models.motion_expert import expert
+
+    out = ["--out", tmp_path / "e.npz"]
+    with monkeypatch.context() as blind:
+        blind.setattr(expert.MotionExpert, "open", None)
+        for words, files, text in (
+            (["--mode", "root", "--keep", "5:9", *out], {}, "the span 5:9 s cannot be kept"),
+            (["--mode", "continue", "--keep", "1:2", *out], {}, "continue keeps the beginning alone"),
+            (["--mode", "root", "--seconds", "0", *out], {}, "--seconds is 0"),
+            (["--mode", "root", "--blend", "-1", *out], {}, "^--blend is -1"),
+            (["--mode", "root", "--resample", "0", *out], {}, "^--resample is 0"),
+            (["--mode", "root", *out], {"motion": "nope.npz"}, r"nope\.npz does not exist"),
+            (["--mode", "root", "--out", tmp_path / "dance.npz"], {}, "is the input itself"),
+        ):
+            with pytest.raises(UserError, match=text) as caught:
+                run(*words, **files)
+            assert "Errno" not in str(caught.value)
+    monkeypatch.setattr(expert, "features_of", None)
+    with pytest.raises(UserError, match="has no scale"):
+        run("--mode", "root", "--scale", 3, *out)
+    with pytest.raises(UserError, match="unknown genre"):
+        run("--mode", "root", "--genre", "waltz", *out)
 
 
 def test_spans_are_read():

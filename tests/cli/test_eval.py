@@ -301,6 +301,28 @@ def test_debug_shows_the_traceback(tmp_path, tiny_world):
     call = [sys.executable, "-m", "macebench", "eval", "--reference", "nowhere", "--videos", "x", "--debug"]
     done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "Traceback" in done.stderr
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--videos", "a", "--align", "resize"], "--align cannot be used without --track animation"),
+        (["--videos", "a", "--align", "resize", "--pairs", "p.csv"], "--align, --pairs cannot be used without"),
+        (["--videos", "a", "--seed", "0"], "--seed cannot be used with --videos"),
+        (["--motions", "a", "--seed", "1"], "--seed cannot be used with --motions"),
+        (["--videos", "a", "--model", "mace-dance"], "--model mace-dance cannot be used with --videos"),
+        (["--track", "animation", "--videos", "a", "--model", "mace-dance"], "--model mace-dance cannot be used with"),
+        (["--motions", "a", "--model", "random-phrases"], "--model random-phrases cannot be used with --motions"),
+        (["--model", "mace-danse"], "unknown model 'mace-danse'. Did you mean 'mace-dance'"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(capfd, tiny_world, tmp_path, words, text):
+    from macebench.cli import main
+
+    assert main(["eval", "--reference", str(tiny_world.videos), "--out", str(tmp_path / "run"), *words]) == 2
+    assert text in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_weights_name_the_command(tmp_path, tiny_world):

@@ -34,6 +34,8 @@ def test_two_halves_of_real_dances_under_the_fixed_protocol(tmp_path, dances):
     for name in ("bas", "bas_corrected", "fsr", "pfc", "frozen_share", "motion_energy"):
         assert found[name]["n"] == 8, name
     assert "biased" in done.stdout
+    assert "motions" in done.stderr
+    assert "poses" not in done.stderr
     assert (tmp_path / "run" / "report.html").is_file()
     assert not (tmp_path / "run" / "poses").exists()
 

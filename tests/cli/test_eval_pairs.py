@@ -50,6 +50,10 @@ def test_videos_of_other_lengths_are_refused_unless_told_how(tmp_path, tiny_worl
         (("--track", "animation"), "needs --videos"),
         (("--protocol", "animation/1", "--plan"), "--plan cannot be used"),
         (("--protocol", "animation/1", "--protocol", "ma2d-fixed/1"), "cannot be scored in one run"),
+        (
+            ("--track", "animation", "--protocol", "ma2d-fixed/1"),
+            "ma2d-fixed/1 is no protocol of the animation track; it has animation/1.",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path, tiny_world, arguments, words):

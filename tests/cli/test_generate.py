@@ -91,14 +91,14 @@ def test_a_plan_makes_nothing(run, songs, tmp_path):
 
 
 def test_the_limit_counts_pieces(run, songs, tmp_path):
-    assert "1 dances" in run("--music", songs, "--out", tmp_path / "out", "--format", "npz", "--limit", 1)[1]
+    assert "1 dance as npz" in run("--music", songs, "--out", tmp_path / "out", "--format", "npz", "--limit", 1)[1]
 
 
 def test_a_piece_that_fails_is_named_and_counted(run, songs, tmp_path):
     (songs / "broken.wav").write_bytes(b"RIFF")
     status, text = run("--music", songs, "--out", tmp_path / "out", "--format", "npz")
     assert status == EXIT_UNSCORED
-    assert "failed: broken: MediaError: not a media file" in text
+    assert "failed: broken: not a media file" in text
     assert "2 dances" in text
     status, text = run("--music", songs, "--out", tmp_path / "cut", "--format", "npz", "--max-seconds", "0.2")
     assert text.count("too long") == 2
@@ -125,6 +125,9 @@ def test_bad_input_is_a_users_error(run, songs, tmp_path):
     ):
         with pytest.raises(UserError, match=text):
             run(*words, "--out", tmp_path / "out")
+    with pytest.raises(UserError, match=r"unknown model 'mace-danse'\. Did you mean 'mace-dance'") as caught:
+        run("--music", songs, "--out", tmp_path / "out", model="mace-danse")
+    assert "macebench ls models" in caught.value.hint
     with pytest.raises(UserError, match="no 3-D motions"):
         run("--music", songs, "--format", "npz", "--out", tmp_path / "out", model="test-cli-film")
 
@@ -144,6 +147,42 @@ def film():
             pass
 
     return Film
+
+
+def test_options_that_the_command_lacks_are_not_offered(run, songs, tmp_path):
+    with pytest.raises(UserError, match="'random-phrases' does not take --beta, --device, --steps") as caught:
+        run("--music", songs, "--out", tmp_path / "out", "--beta", "0.5", model="random-phrases")
+    assert "--training-set" not in caught.value.hint
+    assert "none of the command's" in caught.value.hint
+
+
+def test_settings_that_would_do_nothing_are_refused(run, songs, tmp_path):
+    for words, text in (
+        (["--sampler", "ddpm"], "steps cannot be given with the sampler ddpm"),
+        (["--max-seconds", "5000"], "max_seconds is 5000; at most 1200"),
+    ):
+        with pytest.raises(UserError, match=text):
+            run("--music", songs, "--out", tmp_path / "out", *words)
+
+
+def test_a_folder_without_music_is_named_with_what_counts(run, tmp_path):
+    (tmp_path / "empty" / "deeper").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no music in .*empty: no file that ends in \.wav, \.flac, ") as caught:
+        run("--music", tmp_path / "empty", "--out", tmp_path / "out")
+    assert "Sub-folders are not searched" in caught.value.hint
+
+
+def test_short_music_fails_and_silent_music_is_noted(run, tmp_path, click_track):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    write_wav(folder / "short.wav", click_track(0.1, 100), 22050)
+    write_wav(folder / "silent.wav", np.zeros(22050, np.float32), 22050)
+    status, text = run("--music", folder, "--out", tmp_path / "out", "--format", "npz")
+    assert status == EXIT_UNSCORED
+    assert "failed: short: too short: short.wav has 0.10 s of sound, at least 0.5 s are needed" in text
+    assert "note: silent: silent music: no beat can be followed" in text
+    assert len(read_motion(tmp_path / "out" / "silent.npz")) == 30
+    assert not (tmp_path / "out" / "short.npz").exists()
 
 
 def test_two_songs_of_one_name(run, songs, tmp_path):

@@ -254,7 +254,7 @@ def test_the_report_is_written_with_everything_escaped(clean_set, data, tmp_path
 
 
 def test_no_data_set(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"is no data set: it has no metadata\.parquet"):
         audit(tmp_path)
     pd.DataFrame({"clip_id": ["a"]}).to_parquet(tmp_path / "metadata.parquet")
     with pytest.raises(UserError, match="no column file_name"):

@@ -1,14 +1,19 @@
 import dataclasses
+import re
 
 import pytest
 import yaml
 
 from macebench.curation.config import (
+    GeneralConfig,
     config_from_plain,
     config_text,
     field_docs,
     load_config,
 )
+from macebench.curation.cut import EncodeConfig
+from macebench.curation.render import RenderConfig
+from macebench.curation.splits import SplitConfig
 from macebench.curation.stages.probe import ProbeConfig
 from macebench.errors import UserError
 
@@ -80,6 +85,33 @@ def test_a_mistake_on_the_command_line_names_the_option(tmp_path):
     assert "seed is no section" in mistake(tmp_path, BASE + "seed: 3\n", "seed.x=3")
     with pytest.raises(UserError, match="cannot be read"):
         load_config(tmp_path / "none.yaml")
+
+
+NUMBERS = [
+    f"{name}.{field.name}" if name else field.name
+    for name, section in {"": GeneralConfig(), **load_config().sections, "encode": EncodeConfig(),
+                          "splits": SplitConfig(), "render": RenderConfig()}.items()
+    for field in dataclasses.fields(section)
+    if re.search(r"\b(int|float)\b", str(field.type)) and field.name != "min_level_db"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_no_number_is_taken_below_its_range(tmp_path, name):
+    words = mistake(tmp_path, BASE.replace("[probe, windows]", "[probe, shots, motion, person, windows]"), f"{name}=-5")
+    assert name.rpartition(".")[2] in words
+    assert "-5" in words
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["person.max_several_share=1.5", "motion.min_camera_share=2", "shots.transnetv2_threshold=1.1",
+     "shots.black_level=256", "splits.test_share=1.01", "render.max_broken=2", "motion.min=.nan",
+     "probe.min_level_db=.nan", "encode.crf=52"],
+)  # fmt: skip
+def test_no_number_is_taken_above_its_range(tmp_path, change):
+    words = mistake(tmp_path, BASE.replace("[probe, windows]", "[probe, shots, motion, person, windows]"), change)
+    assert change.partition("=")[0] in words
 
 
 def test_the_seed_reaches_every_section_that_names_none():

@@ -177,6 +177,27 @@ def test_facts_of_a_table_go_to_the_rows(job, raw, tmp_path):
     assert (second.genre, second.licence, second.split) == ("Street", "unknown", "train")
 
 
+def test_every_kept_clip_has_a_picture_and_sources_share_what_there_is(done, job):
+    metadata = pd.read_parquet(done[0].out / "metadata.parquet")
+    pictures = {path.stem for path in (done[0].out / "thumbnails").iterdir()}
+    assert set(metadata.clip_id) <= pictures
+    few = job("few", "max_thumbnails=3", store="store2")
+    curate(few)
+    shown = metadata[metadata.clip_id.isin([path.stem for path in (few.out / "thumbnails").iterdir()])]
+    assert sorted(shown.source_name) == ["a.mp4", "b.mp4", "below/c.mp4"]
+    from macebench.report.curation import write_summary
+
+    assert "Pictures of 3 of 9 clips; max_thumbnails is 3." in write_summary(few.out).read_text()
+    assert "Pictures of" not in write_summary(done[0].out).read_text()
+
+
+def test_nothing_is_written_without_a_source(job, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty holds no source"):
+        curate(job("new", sources=[tmp_path / "empty"]))
+    assert not (tmp_path / "new").exists()
+
+
 def test_hostile_names_go_through(job, raw, tmp_path):
     folder = tmp_path / "raw2"
     folder.mkdir()

@@ -41,8 +41,10 @@ def test_why_something_was_dropped_or_kept(done):
     assert explain(done.out, spans[0].source_id[:6]) == spans
     with pytest.raises(UserError, match="knows no clip or source 'nothing'"):
         explain(done.out, "nothing")
-    with pytest.raises(UserError, match="no data set"):
+    with pytest.raises(UserError, match=r"no data set made by curate: it has no dataset\.json"):
         explain(done.out / "clips", "nothing")
+    with pytest.raises(UserError, match="none does not exist"):
+        explain(done.out / "none", "nothing")
 
 
 def test_what_if_says_what_a_run_would_do_without_a_decoder(done, job, no_decoder, monkeypatch):
@@ -99,9 +101,17 @@ def test_limits_of_a_config(toys):
 def test_every_stage_limit_is_a_field_and_a_score():
     """What a stage says it compares exists."""
     config = load_config()
-    for score, (setting, _) in limits(config).items():
+    plain = config.plain()
+    for score, (setting, value) in limits(config).items():
         stage, _, name = setting.partition(".")
-        assert hasattr(config.sections[stage], name), (score, setting)
+        assert name in plain[stage], (score, setting)
+        assert value is not None, (score, setting)
+    assert limits(config)["motion.residual"] == ("motion.min", 0.0015)
+    assert limits(load_config(None, ("motion.min=0.01",)))["motion.residual"] == ("motion.min", 0.01)
+
+
+def test_a_difference_names_the_value_in_force():
+    assert differences(load_config(), load_config(None, ("motion.min=0.003",))) == {"motion.min": (0.0015, 0.003)}
 
 
 def test_the_tables_hold_no_more_than_the_record(done):

@@ -28,7 +28,8 @@ def data(tmp_path):
         clip_id = f"{SOURCES[name][:12]}-{k:08d}"
         split = "test" if name == "C" else "train"
         for path in (f"clips/{split}/{clip_id}.mp4", f"motions/{clip_id}.npz", f"music/{clip_id}.wav",
-                     f"thumbnails/{clip_id}.jpg", f".parts/{clip_id}.json"):  # fmt: skip
+                     f"thumbnails/{clip_id}.jpg", f".parts/{clip_id}.json",
+                     f".work/thumbnails/{clip_id[:2]}/{clip_id}.jpg"):  # fmt: skip
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(path.encode())
         file_name = f"clips/{split}/{clip_id}.mp4"
@@ -82,7 +83,7 @@ def test_a_wrong_list_names_the_line(tmp_path, line):
 
 
 def test_a_list_that_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"none\.txt does not exist"):
         load_optout(tmp_path / "none.txt")
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot be read"):
@@ -108,6 +109,7 @@ def test_looking_changes_nothing(data, tmp_path):
 def test_a_source_is_removed_from_tables_and_disk(data, tmp_path):
     done = apply_optout(data, listed(tmp_path, SOURCES["A"]))
     assert (len(done.clips), done.kept_clips) == (2, 3)
+    assert done.removed_pages == ("summary.html",)
     left = everything(data)
     # a list of hashes is all that may still name the source
     assert not [name for name in left if SOURCES["A"][:12] in name or name.endswith("/A.jpg")]
@@ -251,5 +253,5 @@ def test_loading_leaves_opted_out_clips_out(data):
 
 
 def test_no_data_set(tmp_path):
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"is no data set: it has no metadata\.parquet"):
         apply_optout(tmp_path, listed(tmp_path, SOURCES["A"]))

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from macebench.curation.sources import Source, iter_sources, shown
+from macebench.curation.sources import Source, check_sources, iter_sources, shown
 from macebench.errors import UserError
 
 
@@ -72,6 +72,19 @@ def test_what_is_no_source_is_named(tmp_path):
 
 
 @pytest.mark.slow
+def test_sources_without_a_file_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.pdf").write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("# nothing\n")
+    with pytest.raises(UserError, match="empty holds no source") as caught:
+        check_sources([tmp_path / "empty"])
+    assert ".mp4" in caught.value.hint
+    with pytest.raises(UserError, match="hold no source"):
+        check_sources([tmp_path / "empty", tmp_path / "list.txt"])
+    (tmp_path / "list.txt").write_text("gone.mp4\n")
+    check_sources([tmp_path / "empty", tmp_path / "list.txt"])
+
+
 def test_a_hundred_thousand_paths_plan_in_constant_memory(tmp_path):
     """In interpreters of their own: the table of interned names of a long test run grows by jumps."""
     code = (

@@ -134,8 +134,26 @@ def test_what_is_impossible_is_said():
         assign_splits(together, SplitConfig(test_size=5))
     assert set(assign_splits(together).values()) == {"train"}
     (note, _) = plan_splits(together, SplitConfig(test_share=0.3, val_share=0.2)).notes
-    assert "test has 0 clips instead of 3: 1 groups of 10 to 10 clips cannot be divided" in note
+    assert note == (
+        "test has 0 clips, the settings ask for 3: all 10 clips share a source, a piece of music or a performer, "
+        "directly or through others, and stay together in train."
+    )
     assert plan_splits([ClipInfo("a", "s")], SplitConfig()).splits == {"a": "train"}
+
+
+def test_a_note_says_why_a_split_has_another_size():
+    official = [ClipInfo(f"c{k}", f"s{k}", official_split="test" if k < 2 else "train") for k in range(6)]
+    (note,) = plan_splits(official, SplitConfig(test_share=0.5, val_share=0)).notes
+    assert note.startswith("test has 2 clips, the settings ask for 3: no other clip could be chosen.")
+    (note,) = plan_splits(official, SplitConfig(test_share=0.1, val_share=0)).notes
+    assert note == "test has 2 clips, the settings ask for 1: official lists put 2 there, and official splits are kept."
+    songs = [ClipInfo(f"c{k:02d}", f"s{k}", f"song{k // 4}") for k in range(20)]
+    (note,) = plan_splits(songs, SplitConfig(test_size=6, val_share=0, by=("source", "music"))).notes
+    assert note == (
+        "test has 4 clips, the settings ask for 6: clips that share a source or a piece of music always stay in one "
+        "split together. 4 such groups of 4 clips each were left to choose from, and no sum of whole groups comes "
+        "nearer to 6."
+    )
 
 
 def test_a_genre_out_of_balance_is_noted():

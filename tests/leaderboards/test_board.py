@@ -349,6 +349,13 @@ def test_a_row_whose_run_was_moved_is_checked_by_model_and_protocol(run, board, 
     assert findings(board, moved) == {("mine", "clips_sha256"), ("mine", "n_clips")}
 
 
+def test_a_run_whose_rows_are_retracted_says_why(run, board):
+    boards.add(run, board)
+    change_row(board, 0, status="retracted", status_reason="wrong videos")
+    with pytest.raises(UserError, match=r"is retracted: 'mine' under \w+: wrong videos\."):
+        boards.verify(board, run)
+
+
 def test_retracted_rows_are_not_verified(run, board):
     boards.add(run, board, calibration=True)
     change_row(board, 0, n_clips=9, status="retracted", status_reason="x")
@@ -456,6 +463,34 @@ def test_the_board_shows_the_reference_the_distance_to_it_and_who_barely_moves(m
     assert "frozen (barely moves)" in text
     assert "kid_k_se" not in text.replace("\n", "")
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 100
+
+
+def heads(board):
+    (table,) = boards.show(board, 1000)
+    return [str(column.header).replace("\n", "") for column in table.columns][3:]
+
+
+def test_the_board_stands_in_the_order_of_eval_with_directions_and_counts(run, board):
+    from macebench.report.console import summary_tables
+    from macebench.results import RunResult
+
+    boards.add(run, board, calibration=True)
+    (theirs,) = summary_tables(RunResult.read(run), 1000)
+    assert heads(board) == [str(column.header).replace("\n", "") for column in theirs.columns][3:]
+    assert "fid_k ↓" in heads(board)
+    assert f"{read_board(board)[0].scores['fid_k'].value:.3f}"[:4] in shown(board)
+    assert "/4" in shown(board)
+
+
+def test_a_column_of_no_registered_metric_has_no_mark(run, board):
+    import shutil
+
+    boards.add(run, board)
+    change_row(board, 0, scores=read_board(board)[0].scores | {"charm": Cell(value=1.0, n=5, unscored=0)})
+    assert heads(board)[-1] == "charm"
+    shutil.rmtree(board.parent / "protocols")
+    assert "fid_k ↓" in heads(board)
+    assert "charm" in heads(board)
 
 
 def test_windows_of_one_file_are_one_file_of_the_reference_set(make_run, tmp_path, board):

@@ -183,6 +183,15 @@ def test_clips_without_a_partner_or_a_score_are_counted(runs, tmp_path):
         assert test.unscored == {"second: no person": 1}
 
 
+@pytest.mark.parametrize(("other", "shared"), [("a", 1), ("b", 0), ("", None)])
+def test_music_that_both_runs_have_is_counted_by_file(tmp_path, other, shared):
+    first = write(tmp_path / "a", {"good": ("motion", 1, 0.0)}, piece=lambda k: "a" * 64)
+    second = write(tmp_path / "b", {"bad": ("motion", 2, 0.0)}, piece=lambda k: other * 64, name="more")
+    part = compare_runs(first, second, n_permutations=9).protocols[0]
+    assert (part.n_pairs, part.n_shared_music) == (0, shared)
+    assert all(test.reason for test in part.tests)
+
+
 def test_clips_of_one_piece_of_music_stay_together(tmp_path):
     def piece(k):
         return FOLDERS["sha"](str(k // 6))

@@ -146,6 +146,20 @@ def test_options_that_do_not_fit_are_refused(tmp_path, music, options):
     assert not list((tmp_path / "out").rglob("*.npz"))
 
 
+def test_ddpm_has_neither_steps_nor_eta(options):
+    for words, text in (({"steps": 10}, "steps cannot"), ({"steps": 10, "eta": 0.5}, "steps and eta cannot")):
+        with pytest.raises(UserError, match=text):
+            MotionExpertModel(sampler="ddpm", **words)
+    assert MotionExpertModel(sampler="ddpm").sampling.sampler == "ddpm"
+    assert (MotionExpertModel().sampling.steps, MotionExpertModel().sampling.eta) == (50, 1.0)
+
+
+def test_the_longest_music_is_bounded():
+    assert MotionExpertModel(max_seconds=1200).max_seconds == 1200
+    with pytest.raises(UserError, match="max_seconds is 1201; at most 1200"):
+        MotionExpertModel(max_seconds=1201)
+
+
 def test_a_model_without_options_takes_none():
     @registry.model("test-generators-still")
     class Still:
