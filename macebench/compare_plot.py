@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from macebench.compare_records import Comparison, Contrast, ProtocolComparison
-from macebench.report.numbers import plural
 
 _COLOURS = {"first": "#0072b2", "second": "#d55e00", "differs": "#6a3d9a", "open": "#8a8a8a"}
 _BAND = "#dddddd"
@@ -59,7 +58,9 @@ def _panel(axis: Any, part: ProtocolComparison, names: tuple[str, str]) -> None:
     axis.tick_params(axis="x", labelsize=8)
     axis.set_xlabel(f"← {names[1]} better        effect (in deviations)        {names[0]} better →", fontsize=8.5)
     axis.set_title(
-        f"{part.protocol}  {part.protocol_hash}  ·  {plural(part.n_pairs, 'pair')}", fontsize=9.5, loc="left"
+        f"{part.protocol}  {part.protocol_hash}  ·  {part.n_pairs} pair{'' if part.n_pairs == 1 else 's'}",
+        fontsize=9.5,
+        loc="left",
     )
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)

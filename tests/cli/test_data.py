@@ -58,7 +58,7 @@ def test_opt_out(dataset, tmp_path, capfd):
         (dataset / name).write_text("x")
     assert main(["data", "optout", str(dataset), "--list", str(listing), "--apply"]) == 0
     out = capfd.readouterr().out
-    assert "1 clips opted out" in out
+    assert "1 clip opted out" in out
     assert "removed too, because they showed the clips: summary.html, audit.html, audit.json" in out
     assert f"macebench data audit {dataset}" in out
     assert "writes summary.html again" in out
