@@ -80,7 +80,8 @@ def optout(
         say(f"{gone} opted out, {files} removed, {plural(done.kept_clips, 'clip')} left")
         _show_removed_pages(dataset, done.removed_pages)
     else:
-        say(f"{len(done.clips)} clips are on the list, {done.kept_clips} stay; --apply removes them")
+        listed = plural(len(done.clips), "clip")
+        say(f"on the list: {listed}; not on it: {done.kept_clips}. --apply removes what is on it")
 
 
 def _show_removed_pages(dataset: Path, pages: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ def test_opt_out(dataset, tmp_path, capfd):
     listing = tmp_path / "list.txt"
     listing.write_text(table["sha256"][1] + "\n")
     assert main(["data", "optout", str(dataset), "--list", str(listing)]) == 0
-    assert "1 clips are on the list, 3 stay" in capfd.readouterr().out
+    assert "on the list: 1 clip; not on it: 3" in capfd.readouterr().out
     for name in ("summary.html", "audit.html", "audit.json"):
         (dataset / name).write_text("x")
     assert main(["data", "optout", str(dataset), "--list", str(listing), "--apply"]) == 0
