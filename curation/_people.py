@@ -18,17 +18,18 @@ half of the picture is dark, else they are missing (NaN).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from macebench.curation._pictures import Picture, resized, working_size
-from macebench.curation.stage import Timeline
+from macebench.curation.stage import Rejection, Timeline
 from macebench.people import People, PeopleCounter
 from macebench.types import Array, FloatArray
 
+GiveUp = Callable[[Timeline], Rejection | None]
 MOST_PEOPLE = 4
 VERSION = 1
 DRAWING = ("dark", "vivid", "hues")
@@ -51,10 +52,11 @@ class PeopleObserver:
     Args:
         counter: Counts people.
         rate_hz: Samples a second.
+        give_up: Says of the samples so far whether the source is hopeless; None never does.
     """
 
-    def __init__(self, counter: PeopleCounter, rate_hz: float) -> None:
-        self._counter, self._rate = counter, rate_hz
+    def __init__(self, counter: PeopleCounter, rate_hz: float, give_up: GiveUp | None = None) -> None:
+        self._counter, self._rate, self._give_up = counter, rate_hz, give_up
         self._due = 0
         self._waiting: list[Picture] = []
         self._times: list[float] = []
@@ -72,8 +74,12 @@ class PeopleObserver:
             if len(self._waiting) >= self._counter.batch:
                 self._work()
 
+    def hopeless(self) -> Rejection | None:
+        """Why nothing of the source can be kept, or None; see `macebench.curation.observe`."""
+        return None if self._give_up is None else self._give_up(self.finish())
+
     def finish(self) -> Timeline:
-        """The samples of the whole source."""
+        """The samples so far: after the last frame those of the whole source."""
         self._work()
         values = {name: np.stack([row[name] for row in self._rows]) for name in _empty_row()} if self._rows else {
             name: np.empty((0, *value.shape)) for name, value in _empty_row().items()

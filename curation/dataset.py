@@ -80,8 +80,8 @@ METADATA: dict[str, tuple[str, str]] = {
 }
 """Columns of ``metadata.parquet`` before those of the scores: type and meaning."""
 LEDGER: dict[str, tuple[str, str]] = {
-    "source_id": ("text", "SHA-256 of the source file; empty when it could not be read."),
-    "source_name": ("text", "Name of the source file."),
+    "source_id": ("text", "SHA-256 of the source file; empty when it could not be read; a mark for what opted out."),
+    "source_name": ("text", "Name of the source file; empty for what opted out."),
     "start_s": ("real", "Start of the span."),
     "end_s": ("real", "End of the span; empty when not known."),
     "stage": ("text", "Which stage dropped it."),

@@ -20,11 +20,12 @@ from macebench.curation._manifest import check_folder
 from macebench.curation.config import CurateConfig, config_from_plain, in_force
 from macebench.curation.dataset import DATASET_FILE, LEDGER_FILE, METADATA, METADATA_FILE
 from macebench.curation.decide import decide
-from macebench.curation.observe import load_probed, load_timelines, observers_of
+from macebench.curation.observe import early_end, load_probed, load_timelines, observers_of
 from macebench.curation.outcomes import Group, Outcomes, optouts
 from macebench.curation.records import WORK, Index
 from macebench.curation.stage import Stage, Task
 from macebench.errors import MediaError, UserError
+from macebench.optout import mark
 from macebench.store import Store
 
 COMPARED = {
@@ -117,7 +118,8 @@ def explain(dataset: Path, what: str) -> list[Explained]:
     if not found:
         raise UserError(
             f"{dataset} knows no clip or source {what!r}.",
-            hint="Give a clip id, a source's name as in ledger.parquet or metadata.parquet, or the start of its hash.",
+            hint="Give a clip id, a source's name as in ledger.parquet or metadata.parquet, or the start of its hash. "
+            "What opted out has lost its name: give its whole SHA-256.",
         )
     return found
 
@@ -138,7 +140,8 @@ def _rows(dataset: Path, table: str, what: str) -> list[dict[str, Any]]:
 
 def _matches(row: Mapping[str, Any], what: str) -> bool:
     names = (row["source_name"], Path(row["source_name"]).name, row.get("clip_id"))
-    return what in names or (len(what) >= 6 and str(row["source_id"]).startswith(what))
+    source_id = str(row["source_id"])
+    return what in names or (len(what) >= 6 and source_id.startswith(what)) or source_id == mark(what.lower())
 
 
 def _kept(row: Mapping[str, Any], config: CurateConfig) -> Explained:
@@ -315,6 +318,10 @@ class _Judge:
             seen = load_timelines(self._store, source_id, self._observing, self._side)
             if len(seen) < len(self._observing):
                 self.unknown += 1
+                return
+            ended = early_end(self._observing, seen)
+            if ended is not None:
+                self.then.reasons[ended.stage, ended.reason] += 1
                 return
             tasks = [dataclasses.replace(item, observed={**item.observed, **seen}) for item in decided.kept]
             decided = decide(tasks, self._stages[first:]).after(decided.ledger)

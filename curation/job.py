@@ -29,6 +29,7 @@ from macebench.curation.observe import (
     PASSING,
     Cost,
     Thumbnails,
+    early_end,
     load_timelines,
     observe,
     observers_of,
@@ -204,7 +205,7 @@ class _Work:
             timelines, rejection = self._look(info)
             pictures = timelines.get(_THUMBNAILS.name)
             if rejection is not None:
-                hopeless = True
+                hopeless, pictures = True, self._first_picture()
                 decided = Decided((), (*decided.ledger, LedgerRow(task, rejection)))
             else:
                 seen = [dataclasses.replace(item, observed=measured_with(item, timelines)) for item in decided.kept]
@@ -234,13 +235,14 @@ class _Work:
         found = load_timelines(store, self.sha256, wanted, side)
         missing = [stage for stage in wanted if stage.name not in found]
         if not missing:
-            return found, None
+            return found, early_end(observers_of(self.worker.stages), found)
         observed = observe(self.worker.decoder, self.path, info, missing, side)
         self._count(observed.cost)
         if observed.hopeless is not None:
             return found, observed.hopeless
         save_timelines(store, self.sha256, missing, side, observed)
-        return found | dict(observed.timelines), None
+        timelines = found | dict(observed.timelines)
+        return timelines, early_end(observers_of(self.worker.stages), timelines)
 
     def _count(self, cost: Cost) -> None:
         self.costs |= {

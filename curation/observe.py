@@ -6,7 +6,9 @@ store.
 
 An observer may have a method ``hopeless() -> Rejection | None``: once the pictures so far make sure that nothing of the
 source can be kept, whatever follows, it says why, and decoding stops. It is asked at fixed times of the source (every
-`CHECK_S` seconds), never between batches, so that the result does not depend on batch sizes.
+`CHECK_S` seconds), never between batches, so that the result does not depend on batch sizes. A stage whose observer
+gives up has a method ``hopeless(timeline)`` too, with the same answer for the whole timeline as for its beginning: so
+it makes no difference whether a timeline comes from the file or from the store (`early_end`).
 """
 
 from __future__ import annotations
@@ -224,6 +226,16 @@ def _ask(observers: Any) -> Rejection | None:
     for observer in observers:
         ask = getattr(observer, "hopeless", None)
         reason: Rejection | None = ask() if ask is not None else None
+        if reason is not None:
+            return reason
+    return None
+
+
+def early_end(stages: Sequence[ObservingStage], timelines: Mapping[str, Timeline]) -> Rejection | None:
+    """The first reason why a source with these timelines is, or would have been, ended early."""
+    for stage in stages:
+        ask = getattr(stage, "hopeless", None)
+        reason: Rejection | None = ask(timelines[stage.name]) if ask is not None else None
         if reason is not None:
             return reason
     return None

@@ -19,7 +19,7 @@ from macebench.clips import METADATA_FILE, inside
 from macebench.curation._manifest import read_manifest
 from macebench.curation.videofolder import CLIPS, write_split_tables
 from macebench.errors import UserError
-from macebench.optout import HASH_COLUMNS, ID_COLUMNS, OPTOUT_FILE, OptOut, dataset_optout, load_optout, salted
+from macebench.optout import HASH_COLUMNS, ID_COLUMNS, OPTOUT_FILE, OptOut, dataset_optout, load_optout, mark, salted
 from macebench.store import atomic_write, write_text
 
 SCHEMA, LEDGER_FILE = "macebench-dataset", "ledger.parquet"
@@ -30,7 +30,7 @@ _PAGES = ("summary.html", "audit.html", "audit.json", "audit.png")
 
 __all__ = [
     "OPTOUT_FILE", "OptOut", "OptOutResult", "apply_optout", "dataset_hash", "dataset_optout", "find_optout",
-    "load_optout", "salted",
+    "load_optout", "mark", "salted",
 ]  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def _rewrite_ledger(folder: Path, hit: Sequence[Mapping[str, Any]], sources: set
         schema = table.schema
     else:
         kept, schema = [], pa.schema([("source_id", pa.string()), ("stage", pa.string()), ("reason", pa.string())])
-    marks = sorted(hashlib.sha256(f"optout {row.get('sha256') or row['clip_id']}".encode()).hexdigest() for row in hit)
+    marks = sorted(mark(str(row.get("sha256") or row["clip_id"])) for row in hit)
     known = {str(row.get("source_id")) for row in kept}
     empty = {item.name: "" if pa.types.is_string(item.type) or pa.types.is_large_string(item.type) else None
              for item in schema}  # fmt: skip

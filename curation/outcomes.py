@@ -11,7 +11,7 @@ from pathlib import Path
 
 from macebench.curation.config import CurateConfig
 from macebench.curation.observe import PASSING
-from macebench.curation.optout import OptOut, dataset_optout, load_optout
+from macebench.curation.optout import OptOut, dataset_optout, load_optout, mark
 from macebench.curation.records import ClipRecord, Index, Outcome, SourceRecord, SpanRecord, clip_id, read_record
 from macebench.errors import MacebenchError
 
@@ -68,17 +68,30 @@ class Group:
         """Clips of the source."""
         return self.record.clips if self.record is not None else ()
 
+    @property
+    def is_opted_out(self) -> bool:
+        """Whether the source itself is on an opt-out list."""
+        return self.record is None and self.first.reason == OPTED_OUT
+
     def spans(self) -> Iterator[tuple[Outcome, SpanRecord]]:
-        """Rejected spans, with whose they are."""
+        """Rejected spans, with whose they are. What opted out has no name, no place and a `mark` as its hash."""
+        if self.is_opted_out:
+            span = SpanRecord(0.0, math.nan, self.first.stage, OPTED_OUT)
+            yield from ((_nameless(self.first, self.first.sha256), span) for _ in (self.first, *self.others))
+            return
         if self.record is not None:
             yield from ((self.first, span) for span in self.record.rejected)
         elif self.first.reason:
             yield self.first, SpanRecord(0.0, math.nan, self.first.stage, self.first.reason)
         for clip in self.opted_out:
-            yield self.first, SpanRecord(clip.start_s, clip.end_s, "optout", OPTED_OUT)
+            yield _nameless(self.first, clip.sha256), SpanRecord(0.0, math.nan, "optout", OPTED_OUT)
         duration = self.record.duration_s if self.record is not None else math.nan
         for other in self.others:
             yield other, SpanRecord(0.0, duration, "probe", DUPLICATE)
+
+
+def _nameless(outcome: Outcome, digest: str) -> Outcome:
+    return dataclasses.replace(outcome, name="", sha256=mark(digest))
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,11 @@ class OptOut:
         return self.blocked(ids=[str(row.get(name) or "") for name in ID_COLUMNS])
 
 
+def mark(digest: str) -> str:
+    """What a ledger says instead of the SHA-256 of something that opted out: who has the file can find its row."""
+    return hashlib.sha256(f"optout {digest}".encode()).hexdigest()
+
+
 def salted(name: str, salt: str) -> str:
     """The entry for an id: SHA-256 of salt, colon and id."""
     return hashlib.sha256(f"{salt}:{name}".encode()).hexdigest()

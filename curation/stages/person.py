@@ -23,6 +23,10 @@ Reasons, the first that holds:
 - ``several people``: `several_share` reaches ``max_several_share`` (0 drops everything);
 - ``body not in frame``: `body_share` is below ``min_body_share``;
 - ``person too small``: `height_share` is below ``min_height_share`` (off by default).
+
+With ``give_up_s`` a source is ended early: when none of the samples of its first so many seconds shows exactly one
+person, the rest is not decoded, and its only row in the ledger says ``nobody alone so far``. That saves most of the
+cost of raw material from the web, and loses what a source with a long opening shows later; it is off by default.
 """
 
 from __future__ import annotations
@@ -60,6 +64,8 @@ class PersonConfig:
         min_body_share: Samples with the whole body that a span needs.
         min_height_share: Median height of the person that a span needs.
         max_drawn_share: Samples with a drawn skeleton that drop a span.
+        give_up_s: Seconds without anybody alone after which a source is ended; None never ends one. Decoding stops at
+            the next multiple of `macebench.curation.observe.CHECK_S`.
         drawn_dark: Dark share of a drawn skeleton's picture, at least.
         drawn_vivid: Vivid share of its lit pixels, at least.
         drawn_hues: Its number of hues, at least.
@@ -75,6 +81,7 @@ class PersonConfig:
     min_body_share: float = 0.7
     min_height_share: float = 0.0
     max_drawn_share: float = 0.5
+    give_up_s: float | None = None
     drawn_dark: float = 0.7
     drawn_vivid: float = 0.6
     drawn_hues: int = 6
@@ -82,6 +89,8 @@ class PersonConfig:
     def __post_init__(self) -> None:
         if not 0.0 < self.rate_hz <= 240.0:
             raise UserError(f"person.rate_hz is {self.rate_hz}, allowed is above 0 up to 240.")
+        if self.give_up_s is not None and not 0.0 < self.give_up_s < np.inf:
+            raise UserError(f"person.give_up_s is {self.give_up_s}, allowed is null or a number above 0.")
         check_ranges("person", self, {**dict.fromkeys(_SHARES, SHARE), "drawn_hues": FROM_ZERO})
 
 
@@ -107,7 +116,16 @@ class Person:
 
     def observe(self, info: VideoInfo) -> Observer:
         """A fresh observer for one source. The first picture raises `WeightsMissingError` without weights."""
-        return PeopleObserver(self._counts(), self.config.rate_hz)
+        give_up = None if self.config.give_up_s is None else self.hopeless
+        return PeopleObserver(self._counts(), self.config.rate_hz, give_up)
+
+    def hopeless(self, seen: Timeline) -> Rejection | None:
+        """Why a source is ended early, or None; looks at the first ``give_up_s`` seconds only."""
+        limit = self.config.give_up_s
+        if limit is None or not len(seen.times_s) or seen.times_s[-1] + 1.0 / self.config.rate_hz < limit:
+            return None
+        alone = people_in(seen.within(0.0, limit), self.config) == 1
+        return None if alone.any() else Rejection(self.name, "nobody alone so far", limit, limit)
 
     def process(self, task: Task) -> Verdict:
         """Decide on one span. Raises ValueError when the source was not observed."""

@@ -123,13 +123,17 @@ def _wrong(dataset: Path, truth: RawTruth) -> tuple[str, ...]:
     """Planted sources whose fate is not the known one."""
     import pandas as pd
 
+    from macebench.curation.outcomes import OPTED_OUT
+    from macebench.optout import mark
+
     clips = set(pd.read_parquet(dataset / "metadata.parquet", columns=["source_name"])["source_name"])
-    ledger = pd.read_parquet(dataset / "ledger.parquet", columns=["source_name", "stage", "reason"])
-    dropped = set(ledger.itertuples(index=False, name=None))
+    ledger = pd.read_parquet(dataset / "ledger.parquet", columns=["source_name", "source_id", "stage", "reason"])
+    dropped = {(row.source_name or row.source_id, row.stage, row.reason) for row in ledger.itertuples()}
     wrong = []
     for source in truth.sources:
         name = f"planted/sources/{source.file_name}"
-        rightly = any((name, source.stage, reason) in dropped for reason in source.reasons)
+        known = mark(source.sha256) if source.reason == OPTED_OUT else name
+        rightly = any((known, source.stage, reason) in dropped for reason in source.reasons)
         if (name in clips) != (source.expect == "keep") or (source.expect == "reject" and not rightly):
             wrong.append(source.file_name)
     return tuple(wrong)

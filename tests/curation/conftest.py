@@ -28,10 +28,12 @@ class LightConfig:
     Attributes:
         min_light: Spans whose mean grey level is below are dropped.
         every: Looks at every so-manieth picture.
+        patience: Sources whose first so many seconds are below `min_light` are ended.
     """
 
     min_light: float = 10.0
     every: int = 1
+    patience: float = 0.0
 
 
 class LightObserver:
@@ -62,6 +64,12 @@ class Light:
 
     def observe(self, info):
         return LightObserver(self.config.every)
+
+    def hopeless(self, seen):
+        first = seen.within(0.0, self.config.patience).values["light"]
+        if not len(first) or first.mean() >= self.config.min_light:
+            return None
+        return Rejection("light", "dark so far", first.mean(), self.config.min_light)
 
     def process(self, task):
         light = float(task.observed["light"].within(task.start_s, task.end_s).values["light"].mean())

@@ -13,6 +13,7 @@ import time
 import pandas as pd
 import pytest
 
+from macebench.curation.explain import explain, what_if
 from macebench.curation.pipeline import curate
 from macebench.errors import UserError
 from macebench.media import Decoder, file_sha256
@@ -147,11 +148,38 @@ def test_opted_out_sources_are_neither_processed_nor_kept(done, job, raw, tmp_pa
     fresh = job("fresh", f"probe.optout={listing}", store="store2")
     curate(fresh)
     assert files_of(fresh.out) == files_of(task.out)
+    ledger = pd.read_parquet(task.out / "ledger.parquet")
+    gone = ledger[ledger.reason == "opted out"]
+    assert [(row.source_name, row.thumbnail) for row in gone.itertuples()] == [("", "")]
+    digest = file_sha256(raw.folder / "b.mp4")
+    assert digest not in set(ledger.source_id)
+    assert [found.reason for found in explain(task.out, digest)] == ["opted out"]
+    with pytest.raises(UserError, match=r"b\.mp4"):
+        explain(task.out, "b.mp4")
+    for page in ("DATASHEET.md", "dataset.json"):
+        assert "b.mp4" not in (task.out / page).read_text()
     assert not list((fresh.out / ".work" / "records").rglob(f"{file_sha256(raw.folder / 'b.mp4')}.json"))
     again = job("done")
     curate(again)
     curate(job("clean"))
     assert files_of(again.out) == files_of(job("clean").out)
+
+
+def test_a_source_ended_early_has_one_row_wherever_its_timeline_comes_from(done, job, files_of):
+    patient = "light.patience=1.5"
+    fresh = job("fresh", patient, store="empty")
+    result = curate(fresh)
+    assert result.reasons == {"pieces: rest": 3, "light: dark so far": 1, "probe: not a media file": 1}
+    ledger = pd.read_parquet(fresh.out / "ledger.parquet")
+    row = ledger[ledger.source_name == "dark.mp4"].iloc[0]
+    assert (row.start_s, row.threshold) == (0.0, 10.0)
+    assert (fresh.out / row.thumbnail).read_bytes()[:2] == b"\xff\xd8"
+    stored = job("stored", patient)
+    curate(stored)
+    assert files_of(stored.out) == files_of(fresh.out)
+    task, _ = done
+    then = what_if(task.out, [patient])
+    assert {f"{stage}: {reason}": n for (stage, reason), n in then.then.reasons.items()} == result.reasons
 
 
 def test_a_clip_on_the_data_sets_own_list_stays_out(done, job):

@@ -12,6 +12,7 @@ from macebench.curation.stages.shots import cut_times
 from macebench.demo.rawset import build_raw_set
 from macebench.demo.rawset_sound import find_clicks
 from macebench.media import Decoder
+from macebench.optout import mark
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("blazepose_weights")]
 AUDIO_S = 0.010
@@ -36,7 +37,7 @@ def curated(tmp_path_factory):
 
 
 def of(table, source):
-    return table[table["source_name"] == source.file_name]
+    return table[(table["source_name"] == source.file_name) | (table["source_id"] == mark(source.sha256))]
 
 
 def test_every_bad_source_is_dropped_by_the_right_stage_for_the_right_reason(curated):

@@ -303,6 +303,48 @@ def test_settings_out_of_range(wrong):
         PersonConfig(**wrong)
 
 
+# --- ending a source early -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize(
+    ("first", "limit", "ended"),
+    [(30.0, None, False), (30.0, 20.0, True), (19.4, 20.0, False), (20.0, 20.0, True), (99.0, 99.0, True),
+     (99.0, 100.5, False), (0.0, 1.0, False)],
+)  # fmt: skip
+def test_a_source_without_anybody_alone_is_ended(monkeypatch, first, limit, ended, batch):
+    times = np.arange(500) / 5.0
+    counts = np.where(times < first, np.where(times % 2 < 1, 0, 3), 1)
+    frames, _ = film(counts, 5.0)
+    stage = Person(dataclasses.replace(BLAZEPOSE, give_up_s=limit))
+    monkeypatch.setattr(stage, "_counts", lambda: FakeCounter(batch))
+    observer = stage.observe(INFO)
+    said = []
+    for start in range(0, 500, 50):
+        observer.update(frames[start : start + 50], times[start : start + 50])
+        said.append(observer.hopeless())
+    whole = stage.hopeless(watched(frames, times, 500))
+    assert (whole is not None) == ended
+    assert said[-1] == whole
+    known = [item for item in said if item is not None]
+    assert all(item == whole for item in known)
+    if ended:
+        assert (whole.stage, whole.reason, whole.value, whole.threshold) == (
+            "person",
+            "nobody alone so far",
+            limit,
+            limit,
+        )
+        assert len(known) == 10 - int(np.ceil(limit / 10.0)) + 1
+    np.testing.assert_array_equal(observer.finish().times_s, watched(frames, times, 500).times_s)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan"), float("inf")])
+def test_the_patience_is_a_time(wrong):
+    with pytest.raises(UserError, match=r"person\.give_up_s"):
+        PersonConfig(give_up_s=wrong)
+
+
 # --- the stage -------------------------------------------------------------------------------
 
 
