@@ -106,14 +106,19 @@ class _Line:
     """Indices of the jobs that wait for a worker; those whose worker died wait for the end."""
 
     def __init__(self, count: int) -> None:
-        self.fresh = deque(range(count))
+        self.fresh = iter(range(count))
+        self.n_fresh = count
+        self.returned: list[int] = []
         self.again: deque[int] = deque()
         self.tried_again: set[int] = set()
 
     def take(self, n_running: int) -> int | None:
         """The next job to start, or None; a job is tried again only while no other one runs."""
-        if self.fresh:
-            return self.fresh.popleft()
+        if self.returned:
+            return self.returned.pop()
+        if self.n_fresh:
+            self.n_fresh -= 1
+            return next(self.fresh)
         if not self.again or n_running:
             return None
         index = self.again.popleft()
@@ -129,11 +134,11 @@ class _Line:
 
     def put_back(self, index: int) -> None:
         """Return a job that was taken and never started."""
-        self.fresh.appendleft(index)
+        self.returned.append(index)
         self.tried_again.discard(index)
 
     def __len__(self) -> int:
-        return len(self.fresh) + len(self.again)
+        return self.n_fresh + len(self.returned) + len(self.again)
 
 
 @dataclass(eq=False)
