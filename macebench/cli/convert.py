@@ -23,6 +23,10 @@ def convert(
     form: Annotated[
         str, typer.Option("--format", help="What a pickle is: auto, aist, edge, mace, megadance, bailando, isaacgym.")
     ] = "auto",
+    up: Annotated[
+        str, typer.Option(help="z turns every file a quarter, y none. For files whose bodies lie after a conversion.")
+    ] = "y",
+    scale: Annotated[float, typer.Option(help="Metres in one unit of the files' lengths: 0.01 for centimetres.")] = 1.0,
     limit: Annotated[int | None, typer.Option(help="Only the first N files.")] = None,
 ) -> int:
     """Turn motion files of other projects into macebench's .npz (metres, y up, SMPL-24)."""
@@ -37,7 +41,9 @@ def convert(
     pairs = plan(sources, out, limit=limit)
     ensure_writable(out)
     with progress_bar() as progress:
-        done = convert_files(pairs, trust_pickle=trust_pickle, fps=fps, form=form, progress=progress)
+        done = convert_files(
+            pairs, trust_pickle=trust_pickle, fps=fps, form=form, up=up, scale=scale, progress=progress
+        )
     say(f"{len(done.written)} written, {len(done.unchanged)} unchanged, {len(done.failed)} failed; {out}")
     for source, note in done.notes.items():
         say(f"  note: {source}: {note}")

@@ -19,6 +19,7 @@ neck and spine joints has nothing to put into nine of the 24 joints, and made-up
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from macebench.motion.arrays import read_npy_header
 from macebench.motion.files import (
     MOTION_SUFFIXES,
     PICKLE_SUFFIXES,
+    UP_AXES,
     check_motion,
     check_values,
     motion_from_joints,
@@ -39,6 +41,7 @@ from macebench.motion.files import (
     orientation_note,
     read_motion,
     size_note,
+    turned,
     write_motion,
 )
 from macebench.motion.pickles import as_array, read_pickle
@@ -140,6 +143,8 @@ def convert_files(
     trust_pickle: bool = False,
     fps: float | None = None,
     form: str = "auto",
+    up: str = "y",
+    scale: float = 1.0,
     progress: Progress | None = None,
 ) -> Converted:
     """Convert each source to its target; a file that cannot be used is counted and the next one follows.
@@ -149,6 +154,9 @@ def convert_files(
         trust_pickle: Read pickles, too.
         fps: Frame rate of files that do not state one; it replaces a format's customary rate. Nothing is resampled.
         form: One of `FORMATS`; says how pickles are read.
+        up: ``z`` turns every motion as it is read, for sources that were wrongly taken for y up. Formats whose axis is
+            known are turned without it, and would be turned twice.
+        scale: Metres in one unit of the sources' lengths.
         progress: Called with ("convert", done, total).
 
     Raises:
@@ -156,6 +164,12 @@ def convert_files(
     """
     if form not in FORMATS:
         raise UserError(f"format {form!r} is not known.", hint=f"Allowed are {', '.join(FORMATS)}.")
+    if up not in UP_AXES:
+        raise UserError(f"up axis {up!r} is not known.", hint=f"Allowed are {', '.join(UP_AXES)}.")
+    if not 0.0 < scale < math.inf:
+        raise UserError(
+            f"scale is {scale}; it must be above 0.", hint="It is metres in one unit: 0.01 for centimetres."
+        )
     _refuse_pickles([source for source, _ in pairs], trust_pickle)
     written: list[Path] = []
     unchanged: list[Path] = []
@@ -163,7 +177,7 @@ def convert_files(
     notes: dict[Path, str] = {}
     for done, (source, target) in enumerate(pairs, start=1):
         try:
-            motion = read_any(source, fps=fps, form=form)
+            motion = turned(read_any(source, fps=fps, form=form), up, scale)
         except MediaError as error:
             failed[source] = str(error)
         else:

@@ -58,6 +58,9 @@ MAX_SECONDS = 3600.0
 MAX_FRAMES = 3600 * 240
 MAX_FPS = 1000.0
 MAX_VALUE = 1e5
+UP_AXES = ("y", "z")
+_UP_QUESTION = "is the source's up axis right?"
+_UP_HINT = "`macebench convert --up z` turns z-up files"
 _UP_COSINE = 0.7
 _LEG_M = (0.3, 1.5)
 _AIST_NAMES = {"smpl_poses": (72,), "smpl_trans": (3,)}
@@ -230,6 +233,25 @@ def check_values(values: Array, name: str) -> Array:
     return values
 
 
+def turned(motion: Motion, up: str = "y", scale: float = 1.0) -> Motion:
+    """A motion whose source was wrongly taken for y up and metres, as it really is.
+
+    Args:
+        motion: As it was read.
+        up: The source's up axis: ``y`` changes nothing, ``z`` turns it a quarter about x.
+        scale: Metres in one unit of the source's lengths.
+
+    Raises:
+        ValueError: `up` is neither, or `scale` is not above 0.
+    """
+    if up not in UP_AXES or not 0.0 < scale < math.inf:
+        raise ValueError(f"up is {up!r} and scale {scale}, expected y or z and a number above 0")
+    if up == "y" and scale == 1.0:
+        return motion
+    joints, root = motion.joints * scale, None if motion.root is None else motion.root * scale
+    return check_motion(_assemble(joints, motion.rotations, root, motion.fps, up))
+
+
 def orientation_note(motion: Motion) -> str | None:
     """A sentence for the user when the body does not look upright with y up, else None. Nothing is changed.
 
@@ -243,7 +265,8 @@ def orientation_note(motion: Motion) -> str | None:
         return None
     axis = int(np.argmax(np.abs(mean)))
     sign = "-" if mean[axis] < 0 else ""
-    return f"the body points along {sign}{'xyz'[axis]}, not along y: is the source's up axis right?"
+    question = _UP_HINT if axis == 2 and not sign else _UP_QUESTION
+    return f"the body points along {sign}{'xyz'[axis]}, not along y: {question}"
 
 
 def size_note(motion: Motion) -> str | None:
@@ -253,7 +276,7 @@ def size_note(motion: Motion) -> str | None:
     length = float(np.median(sum(np.linalg.norm(bone, axis=-1) for bone in bones)))
     if _LEG_M[0] <= length <= _LEG_M[1]:
         return None
-    return f"the legs are {length:.3g} m long: are the joints in metres?"
+    return f"the legs are {length:.3g} m long: are the joints in metres? `macebench convert --scale` changes units"
 
 
 def _check_fps(fps: float) -> None:
@@ -340,7 +363,7 @@ def _own_names(found: dict[str, Array]) -> dict[str, Array]:
 
 def _up_of(value: Array | None) -> str:
     up = "y" if value is None else str(value.reshape(-1)[0])
-    if up not in ("y", "z"):
+    if up not in UP_AXES:
         raise MediaError("up axis not known", f"up is {up[:20]!r}, allowed are y and z")
     return up
 

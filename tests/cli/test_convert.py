@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from macebench.motion import read_motion
+from macebench.skeleton import forward_kinematics
 
 
 def run(*words, status=0):
@@ -50,6 +51,8 @@ def test_convert_says_what_is_wrong(source, tmp_path):
     assert "does not exist" in run(tmp_path / "none", "--out", out, status=2)
     assert "--fps is 0" in run(source, "--out", out, "--fps", 0, status=2)
     assert "--limit is 0" in run(source, "--out", out, "--limit", 0, status=2)
+    assert "up axis 'x' is not known" in run(source, "--out", out, "--trust-pickle", "--up", "x", status=2)
+    assert "scale is 0.0" in run(source, "--out", out, "--trust-pickle", "--scale", 0, status=2)
     assert "format 'smpl' is not known" in run(source, "--out", out, "--trust-pickle", "--format", "smpl", status=2)
     (source / "evil.pkl").write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "mark").encode() + b"'\ntR.")
     text = run(source / "evil.pkl", "--out", out, "--trust-pickle", status=3)
@@ -59,3 +62,15 @@ def test_convert_says_what_is_wrong(source, tmp_path):
 
 def test_convert_takes_the_first_files_only(source, tmp_path):
     assert "1 written" in run(source, "--out", tmp_path / "out", "--trust-pickle", "--limit", 1)
+
+
+def test_files_with_z_up_and_centimetres_are_put_right(tmp_path):
+    body = forward_kinematics(np.zeros((3, 24, 3)), np.zeros((3, 3)))
+    np.save(tmp_path / "lying.npy", 100.0 * body[..., [0, 2, 1]] * [1, -1, 1])
+    text = run(tmp_path / "lying.npy", "--out", tmp_path / "as-is", "--fps", 30)
+    assert "`macebench convert --up z`" in text
+    text = run(tmp_path / "lying.npy", "--out", tmp_path / "turned", "--fps", 30, "--up", "z")
+    assert "`macebench convert --scale`" in text
+    text = run(tmp_path / "lying.npy", "--out", tmp_path / "right", "--fps", 30, "--up", "z", "--scale", 0.01)
+    assert "note" not in text
+    np.testing.assert_allclose(read_motion(tmp_path / "right" / "lying.npz").joints, body, atol=1e-12)

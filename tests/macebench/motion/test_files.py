@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from macebench.errors import MediaError
 from macebench.motion import MOTION_REASONS, MOTION_SUFFIXES, arrays, files, read_motion, write_motion
-from macebench.motion.files import orientation_note, size_note
-from macebench.motion.rotations import axis_angle_to_matrix, matrix_to_rotation_6d
+from macebench.motion.files import orientation_note, size_note, turned
+from macebench.motion.rotations import axis_angle_to_matrix, matrix_to_axis_angle, matrix_to_rotation_6d
 from macebench.skeleton import SMPL_OFFSETS_M, forward_kinematics
 from macebench.types import Motion
 
@@ -238,9 +238,9 @@ def test_a_bvh_file_is_retargeted():
 def test_a_body_that_does_not_stand_is_noted_and_left_as_it_is(tmp_path):
     upright = forward_kinematics(np.zeros((T, 24, 3)), np.zeros((T, 3)))
     assert orientation_note(Motion(30, upright)) is None
-    for turned, axis in ((to_z(upright), "along z"), (-upright, "along -y"), (upright[..., [1, 0, 2]], "along x")):
-        found = read_motion(save(tmp_path / "a.npy", turned), fps=30)
-        assert np.array_equal(found.joints, turned)
+    for moved, axis in ((to_z(upright), "along z"), (-upright, "along -y"), (upright[..., [1, 0, 2]], "along x")):
+        found = read_motion(save(tmp_path / "a.npy", moved), fps=30)
+        assert np.array_equal(found.joints, moved)
         assert axis in orientation_note(found)
     assert orientation_note(Motion(30, np.zeros((T, 24, 3)))) is None
 
@@ -400,4 +400,26 @@ def test_a_body_that_is_not_in_metres_is_noticed():
     body = forward_kinematics(np.zeros((T, 24, 3)), np.zeros((T, 3)))
     assert size_note(Motion(30, body)) is None
     assert size_note(Motion(30, 100 * body)).startswith("the legs are 8")
+    assert "`macebench convert --scale`" in size_note(Motion(30, 100 * body))
     assert "metres" in size_note(Motion(30, body / 39.37))
+
+
+def test_a_motion_is_turned_and_scaled_as_a_whole():
+    upright = motion_of(*dance())
+    lying = 100.0 * upright.joints[..., [0, 2, 1]] * [1, -1, 1]
+    root = matrix_to_axis_angle(_Y_TO_Z @ axis_angle_to_matrix(upright.rotations[:, 0]))
+    rotations = np.concatenate([root[:, None], upright.rotations[:, 1:]], axis=1)
+    found = turned(Motion(30, lying, rotations, 100.0 * upright.root @ _Y_TO_Z.T), "z", 0.01)
+    np.testing.assert_allclose(found.joints, upright.joints, atol=1e-12)
+    np.testing.assert_allclose(found.root, upright.root, atol=1e-12)
+    np.testing.assert_allclose(forward_kinematics(found.rotations, found.root), upright.joints, atol=1e-9)
+    assert turned(upright) is upright
+
+
+@pytest.mark.parametrize("how", [{"up": "x"}, {"scale": 0.0}, {"scale": float("nan")}, {"scale": -1.0}])
+def test_what_cannot_be_turned(how):
+    with pytest.raises(ValueError, match="expected y or z and a number above 0"):
+        turned(Motion(30, np.ones((2, 24, 3))), **how)
+
+
+_Y_TO_Z = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
