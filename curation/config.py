@@ -43,7 +43,7 @@ from macebench.errors import UserError
 from macebench.protocol import canonical_json
 
 DEFAULT_STAGES = ("probe", "shots", "motion", "person", "windows")
-VERSION = 1
+VERSION = 2
 """Raised when the pipeline makes other clips of the same settings."""
 _TABLES, _RUN = {"scope": "tables"}, {"scope": "run"}
 _HINT = "`macebench curate --print-config` prints every setting with its meaning."

@@ -1,4 +1,9 @@
-"""Deciding: spans on their way through stages. Nothing is decoded here."""
+"""Deciding: spans on their way through stages. Nothing is decoded here.
+
+A stage may judge a long shot well that has a bad half minute. So a stage with a true attribute ``judges_clips`` is
+asked twice: when it is its turn, and again about each clip that later stages have cut out of the span it let pass. A
+clip has the scores of its own pictures, and what the stage would drop by itself is dropped.
+"""
 
 from __future__ import annotations
 
@@ -45,20 +50,35 @@ def decide(tasks: Sequence[Task], stages: Sequence[Stage], enter: Callable[[Stag
     Returns:
         Kept spans and ledger, in the order of the spans.
     """
-    kept: list[Task] = []
+    whole: list[_Judged] = []
     ledger: list[LedgerRow] = []
     for task in tasks:
-        _send(task, stages, enter, kept, ledger)
+        _send(_Judged(task), stages, enter, whole, ledger)
+    kept: list[Task] = []
+    for judged in whole:
+        _judge_clip(judged, enter, kept, ledger)
     return Decided(tuple(kept), tuple(ledger))
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """A span, and the stages that judge clips and have let it, or the span around it, pass: stage and that span."""
+
+    task: Task
+    by: tuple[tuple[Stage, tuple[float, float | None]], ...] = ()
+
+
 def _send(
-    task: Task, stages: Sequence[Stage], enter: Callable[[Stage], None], kept: list[Task], ledger: list[LedgerRow]
+    judged: _Judged,
+    stages: Sequence[Stage],
+    enter: Callable[[Stage], None],
+    kept: list[_Judged],
+    ledger: list[LedgerRow],
 ) -> None:
     if not stages:
-        kept.append(task)
+        kept.append(judged)
         return
-    stage = stages[0]
+    stage, task = stages[0], judged.task
     enter(stage)
     try:
         verdict = stage.process(task)
@@ -70,8 +90,29 @@ def _send(
         return
     for part, rejection in verdict.dropped:
         ledger.append(LedgerRow(_scored(part, stage, verdict), rejection))
+    by = (*judged.by, (stage, _span(task))) if getattr(stage, "judges_clips", False) else judged.by
     for following in verdict.tasks if verdict.tasks is not None else (task,):
-        _send(_scored(following, stage, verdict), stages[1:], enter, kept, ledger)
+        _send(_Judged(_scored(following, stage, verdict), by), stages[1:], enter, kept, ledger)
+
+
+def _judge_clip(judged: _Judged, enter: Callable[[Stage], None], kept: list[Task], ledger: list[LedgerRow]) -> None:
+    """Ask the stages again that have judged a longer span than what became of it."""
+    task = judged.task
+    for stage, span in judged.by:
+        if span == _span(task):
+            continue
+        enter(stage)
+        verdict = stage.process(task)
+        others = {name: value for name, value in task.scores.items() if not name.startswith(f"{stage.name}.")}
+        task = _scored(dataclasses.replace(task, scores=others), stage, verdict)
+        if verdict.rejection is not None:
+            ledger.append(LedgerRow(task, verdict.rejection))
+            return
+    kept.append(task)
+
+
+def _span(task: Task) -> tuple[float, float | None]:
+    return task.start_s, task.end_s
 
 
 def _scored(task: Task, stage: Stage, verdict: Verdict) -> Task:

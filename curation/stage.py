@@ -134,6 +134,9 @@ class Stage(Protocol):
 class ObservingStage(Stage, Protocol):
     """A stage that looks at pictures.
 
+    With a true attribute ``judges_clips`` it is asked again about each clip cut from what it let pass
+    (`macebench.curation.decide`).
+
     `observer_settings` holds every setting that decides the timeline, none that decides on it, and a ``version``
     that is raised when the same settings give other scores: it is the timeline's key in the store.
     """

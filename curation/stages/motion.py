@@ -220,6 +220,7 @@ class MotionStage:
     """Drops spans in which nothing moves, or nothing but the camera."""
 
     name = "motion"
+    judges_clips = True
 
     def __init__(self, config: MotionConfig | None = None) -> None:
         self.config = config or MotionConfig()

@@ -5,7 +5,8 @@ machine, else BlazePose. The timeline says which (``counter``, ``detector``, ``w
 ``macebench.models.pose.people`` says what BlazePose cannot see: whoever is smaller than about a fifth of the picture's
 height or hidden by more than half. It sees small people at the sides in every second sample only.
 
-The decision is a vote over the samples of a span, never one picture. Scores of a span:
+The decision is a vote over the samples of a span, never one picture. It is taken twice: over a shot, and over each clip
+that is cut out of it. Scores of a span:
 
 - ``one_share``, ``several_share``, ``none_share``: share of samples with exactly one person, two or more, none. The
   main person counts whatever its size, any other one from ``min_area`` on.
@@ -14,13 +15,14 @@ The decision is a vote over the samples of a span, never one picture. Scores of 
 - ``pose_valid_ratio``: share of all keypoints of all samples that are confident and inside the picture.
 - ``height_share``: median height of the main person's box as a share of the picture's; missing without a person.
 - ``drawn_share``: share of samples that look like a drawn skeleton (`macebench.curation._people`).
-- ``n_people_max``: most people in one sample.
+- ``n_people_max``: most people in one sample;
+- ``samples``: number of samples.
 
 Reasons, the first that holds:
 
 - ``drawn skeleton``: `drawn_share` reaches ``max_drawn_share``;
 - ``no person``: a person in fewer than ``min_person_share`` of the samples;
-- ``several people``: `several_share` reaches ``max_several_share`` (0 drops everything);
+- ``several people``: `several_share` reaches ``max_several_share`` (0 drops everything), in two samples at least;
 - ``body not in frame``: `body_share` is below ``min_body_share``;
 - ``person too small``: `height_share` is below ``min_height_share`` (off by default).
 
@@ -105,6 +107,7 @@ class Person:
     """Keeps spans with one person who is wholly in the picture."""
 
     name = "person"
+    judges_clips = True
 
     def __init__(self, config: PersonConfig | None = None) -> None:
         self.config = config or PersonConfig()
@@ -145,7 +148,7 @@ def span_scores(seen: Timeline, config: PersonConfig) -> dict[str, float]:
     """Scores of a span from its samples; see the module. A span without a sample has nobody."""
     if not len(seen.times_s):
         return {"one_share": 0.0, "several_share": 0.0, "none_share": 1.0, "body_share": 0.0,
-                "pose_valid_ratio": 0.0, "drawn_share": 0.0, "n_people_max": 0.0}  # fmt: skip
+                "pose_valid_ratio": 0.0, "drawn_share": 0.0, "n_people_max": 0.0, "samples": 0.0}  # fmt: skip
     people = people_in(seen, config)
     valid = valid_keypoints(seen, config.keypoint_min) & (people > 0)[:, None]
     scores = {
@@ -156,6 +159,7 @@ def span_scores(seen: Timeline, config: PersonConfig) -> dict[str, float]:
         "pose_valid_ratio": float(valid.mean()),
         "drawn_share": float(is_drawing(seen, config).mean()),
         "n_people_max": float(people.max()),
+        "samples": float(len(people)),
     }
     if (people > 0).any():
         box = seen.values["box"][people > 0]
@@ -202,10 +206,17 @@ def _reject(scores: Mapping[str, float], config: PersonConfig) -> Rejection | No
     person_share = 1.0 - scores["none_share"]
     if person_share == 0.0 or person_share < config.min_person_share:
         return Rejection("person", "no person", person_share, config.min_person_share)
-    if scores["several_share"] >= config.max_several_share:
+    if _several(scores, config):
         return Rejection("person", "several people", scores["several_share"], config.max_several_share)
     if scores["body_share"] < config.min_body_share:
         return Rejection("person", "body not in frame", scores["body_share"], config.min_body_share)
     if scores["height_share"] < config.min_height_share:
         return Rejection("person", "person too small", scores["height_share"], config.min_height_share)
     return None
+
+
+def _several(scores: Mapping[str, float], config: PersonConfig) -> bool:
+    """Whether there are several people too often: one sample among others is not enough."""
+    share, samples, limit = scores["several_share"], scores["samples"], config.max_several_share
+    alone = limit > 0.0 and share * samples < 1.5 < samples
+    return share >= limit and not alone

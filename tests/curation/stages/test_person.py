@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from macebench.curation._people import PeopleObserver, drawing_numbers
-from macebench.curation.stage import ObservingStage, Task, Timeline
+from macebench.curation.decide import decide as decide_all
+from macebench.curation.stage import ObservingStage, Rejection, Task, Timeline
 from macebench.curation.stages.person import Person, PersonConfig, span_scores, whole_body
+from macebench.curation.stages.windows import Windows
 from macebench.errors import UserError, WeightsMissingError
 from macebench.media import Decoder, VideoInfo
 from macebench.people import NOBODY, People
@@ -227,6 +229,7 @@ def test_one_person_all_the_time_is_kept():
     assert verdict.scores == pytest.approx({
         "one_share": 1.0, "several_share": 0.0, "none_share": 0.0, "body_share": 1.0, "pose_valid_ratio": 1.0,
         "drawn_share": 0.0, "n_people_max": 1.0, "height_share": 0.7,
+        "samples": 20.0,
     })  # fmt: skip
 
 
@@ -236,6 +239,27 @@ def test_the_decision_is_a_vote():
     rejection = decide(timeline_of([1] * 16 + [3] * 4)).rejection
     assert (rejection.stage, rejection.value, rejection.threshold) == ("person", pytest.approx(0.2), 0.1)
     assert reason(timeline_of([1] * 18 + [2, 2]), max_several_share=0.15) is None
+
+
+def test_one_picture_alone_drops_no_clip():
+    assert reason(timeline_of([1] * 9 + [2])) is None
+    assert reason(timeline_of([1] * 8 + [2, 2])) == "several people"
+    assert reason(timeline_of([1] * 9 + [2]), max_several_share=0.0) == "several people"
+    assert reason(timeline_of([2])) == "several people"
+
+
+def test_a_long_shot_with_bad_seconds_gives_no_bad_clip():
+    people = [1] * 160 + [2] * 20 + [1] * 60
+    timeline = timeline_of(people)
+    stages = (Person(BLAZEPOSE), Windows())
+    task = Task(Path("a.mp4"), "0" * 64, 0.0, 120.0, {}, INFO, {"person": timeline})
+    assert stages[0].process(task).rejection is None
+    found = decide_all((task,), stages)
+    assert len(found.kept) >= 9
+    assert all(kept.scores["person.several_share"] < 0.1 for kept in found.kept)
+    assert all(kept.end_s < 81.0 or kept.start_s > 89.0 for kept in found.kept)
+    assert {row.rejection.reason for row in found.ledger} == {"several people"}
+    assert all(row.task.end_s - row.task.start_s <= 10.0 for row in found.ledger)
 
 
 def test_only_second_people_of_some_size_count():
@@ -329,12 +353,7 @@ def test_a_source_without_anybody_alone_is_ended(monkeypatch, first, limit, ende
     known = [item for item in said if item is not None]
     assert all(item == whole for item in known)
     if ended:
-        assert (whole.stage, whole.reason, whole.value, whole.threshold) == (
-            "person",
-            "nobody alone so far",
-            limit,
-            limit,
-        )
+        assert whole == Rejection("person", "nobody alone so far", limit, limit)
         assert len(known) == 10 - int(np.ceil(limit / 10.0)) + 1
     np.testing.assert_array_equal(observer.finish().times_s, watched(frames, times, 500).times_s)
 
