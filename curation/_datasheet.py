@@ -14,6 +14,7 @@ def datasheet(
 ) -> str:
     """The text of ``DATASHEET.md`` from the content of ``dataset.json`` and the columns of the tables."""
     config = summary["config"]
+    by = config.get("splits", {}).get("by", ("source", "music", "performer"))
     splits = ", ".join(f"{name} {count}" for name, count in summary["splits"].items()) or "none"
     lost = sum(item["spans"] for item in summary["rejected"])
     lines = [
@@ -27,6 +28,7 @@ def datasheet(
         f"in `dataset.json`. {lost} spans were rejected; `ledger.parquet` has each with stage, value and threshold. "
         "The same sources and settings give the same files.",
         "",
+        *_looked(summary),
         "**What was rejected.**",
         "",
         "| stage | reason | spans | time |",
@@ -40,7 +42,8 @@ def datasheet(
         "",
         f"**Licence.** Column `licence`; where the sources' table says nothing, it is \"{_cell(config['licence'])}\".",
         "",
-        "**Splits.** By source, and by music and performer where they are known; see `dataset.json`, `splits`. "
+        f"**Splits.** By {', '.join(by) or 'nothing'}, where they are known; where the music is "
+        "not known, clips with the same sound by fingerprint stay together. See `dataset.json`, `splits`. "
         + " ".join(summary["split_notes"]),
         "",
         "**Known limits.** Whatever the detectors of the stages miss. Genres are those of the sources' table and were "
@@ -57,6 +60,18 @@ def datasheet(
         *_columns(ledger),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _looked(summary: Mapping[str, Any]) -> list[str]:
+    """What looked at the pictures, and the values that hold where the settings leave them open."""
+    lines = [f"- stage `{name}`: {_values(said)}" for name, said in sorted(summary.get("observers", {}).items())]
+    lines += [f"- `{name}`, where the settings have none: {_values(held)}"
+              for name, held in sorted(summary.get("in_force", {}).items())]  # fmt: skip
+    return ["**What looked at the pictures.**", "", *lines, ""] if lines else []
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(values.items()))
 
 
 def _columns(columns: Mapping[str, tuple[str, str]]) -> list[str]:

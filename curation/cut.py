@@ -6,9 +6,11 @@ time, where one that comes up to 0.45 of a picture later counts already. A sourc
 once; a variable rate becomes constant by repeating and leaving out, without any picture being more than half a
 picture's time off. After the source's last picture, that one stays until the span ends.
 
-**Rate.** ``fps`` of the settings; without it the source's own, moved to a usual rate that is less than 0.1 % away. A
-variable rate becomes `VideoInfo.steady_fps`: the rate on whose grid the pictures lie, or one over their median
-distance, moved to the usual rate that is less than 5 % away, else to a whole number.
+**Rate.** ``fps`` of the settings; without it that of the span's own pictures, as their packets say, for a source may
+change its rate. Where they are even, it is the source's rate if theirs is the same, else one over their mean distance,
+moved to a usual rate that is less than 0.1 % away. A variable rate becomes the rate on whose grid the pictures lie, or
+one over their median distance (`macebench.media.rates.steady_rate`), moved to the usual rate that is less than 5 %
+away, else to a whole number.
 
 **Size.** Square pixels, turned as the source says. Sides become even by leaving out a row or a column. ``short_side``
 makes larger pictures smaller, never smaller ones larger.
@@ -20,7 +22,8 @@ sound that ends earlier is followed by silence, so that it is as long as the pic
 the same source, span and settings give the same bytes. Nothing is copied from the source without decoding it: begin
 and end of a clip lie between key pictures and inside sound packets (23 ms of AAC), and an untrusted stream stays
 outside the data set. The file appears under its name when it is whole. Its tag ``comment`` names the source's hash and
-the span.
+the span. Pictures or sound that the encoder refuses cost their clip ("cannot be encoded"), as long as it still writes
+a small plain video with the same settings.
 
 The source is decoded in the decoder's process (`macebench.media.Decoder`), from the key picture before the span on.
 """
@@ -28,28 +31,34 @@ The source is decoded in the decoder's process (`macebench.media.Decoder`), from
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from macebench.curation.stage import Task
 from macebench.errors import MediaError, UserError
 from macebench.media import Decoder, VideoInfo, file_sha256, write_video
-from macebench.media.rates import USUAL_RATES, usual_rate
+from macebench.media.rates import USUAL_RATES, steady_rate, usual_rate
+from macebench.media.writing import MOST_SIDE, EncoderError
+from macebench.types import FloatArray
 
 PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
 )  # fmt: skip
 _SAME_RATE, _NEAR_RATE = 0.001, 0.05
+_EVEN_S, _CLOCK_S = 0.0035, 0.002
+_FEW, _MOST_FPS = 8, 240.0
 _AHEAD = 0.45
 _LAST_PART = 0.05
 _MOST_STILL_S = 1.0
 _SOUND_BEYOND_S = 1.0
 _BATCH = 8
+_REFUSED, _ENDED = "cannot be encoded", "encoder crashed"
 
 
 @dataclass(frozen=True)
@@ -129,26 +138,29 @@ def cut_clip(decoder: Decoder, task: Task, target: Path, encode: EncodeConfig) -
         encode: How.
 
     Raises:
-        MediaError: the source cannot be read, has no picture in the span, or ends more than a second before it does.
-        UserError: the file cannot be written.
+        MediaError: the source cannot be read, has no picture in the span, ends more than a second before it does, or
+            cannot be encoded.
+        UserError: the file cannot be written, or the encoder writes nothing at all with these settings.
         ValueError: the task has no end.
     """
     if task.end_s is None or not task.end_s > task.start_s:
         raise ValueError(f"{task.source}: there is no span from {task.start_s} to {task.end_s}")
     info = task.info or decoder.probe(task.source)
+    longer = max_side(info.width, info.height, encode.short_side)
+    _check_sides(info.width, info.height, longer)
     sound = _read_sound(decoder, task, encode) if info.has_audio else None
-    fps = output_rate(info, encode.fps)
-    shot = _Shot(decoder, task, fps, max_side(info.width, info.height, encode.short_side))
+    times = () if encode.fps else decoder.times(task.source, start_s=task.start_s, end_s=task.end_s)
+    fps = output_rate(info, encode.fps, times)
+    shot = _Shot(decoder, task, fps, longer)
     count = shot.count
     audio = None
     if sound is not None:
         samples = sound.between(shot.start_s, round(count / fps * encode.audio_sample_rate))
+        if not np.isfinite(samples).all():
+            raise MediaError(_REFUSED, "the sound has samples that are no numbers")
         audio = (samples, encode.audio_sample_rate)
     comment = f"source sha256 {task.source_id}, from {task.start_s:.3f} s to {task.end_s:.3f} s"
-    write_video(
-        target, shot.pictures(), fps=fps, audio=audio, crf=encode.crf, preset=encode.preset,
-        metadata={"comment": comment}, colour_tags=True,
-    )  # fmt: skip
+    _write(target, shot.pictures(), fps, audio, encode, comment)
     length = count / fps
     return CutResult(
         sha256=file_sha256(target),
@@ -164,21 +176,71 @@ def cut_clip(decoder: Decoder, task: Task, target: Path, encode: EncodeConfig) -
     )
 
 
-def output_rate(info: VideoInfo, wanted: float | None) -> float:
+def _write(
+    target: Path,
+    pictures: Iterator[NDArray[np.uint8]],
+    fps: float,
+    audio: tuple[NDArray[np.float32], int] | None,
+    encode: EncodeConfig,
+    comment: str,
+) -> None:
+    """Write a clip. Raises `MediaError` when the clip is to blame, `UserError` when settings, place or machine are."""
+    how: dict[str, Any] = {"crf": encode.crf, "preset": encode.preset, "colour_tags": True}
+    try:
+        write_video(target, pictures, fps=fps, audio=audio, metadata={"comment": comment}, **how)
+    except EncoderError as error:
+        if error.ended:
+            raise MediaError(_ENDED, error.message) from error
+        rate, channels = encode.audio_sample_rate, encode.audio_channels
+        with tempfile.TemporaryDirectory() as folder:  # nothing can be written with these settings: an error for all
+            plain = np.zeros((4, 64, 64, 3), np.uint8)
+            write_video(Path(folder, "plain.mp4"), plain, fps=25.0, audio=(np.zeros((rate, channels)), rate), **how)
+        raise MediaError(_REFUSED, error.message) from error
+
+
+def _check_sides(width: int, height: int, longer: int | None) -> None:
+    """Raise `MediaError` when a side of the clip would be longer than x264 takes, or nothing."""
+    scale = 1.0 if longer is None else longer / max(width, height)
+    sides = [round(side * scale) for side in (width, height)]
+    if max(sides) // 2 * 2 > MOST_SIDE or min(sides) < 2:
+        raise MediaError(_REFUSED, f"{sides[0]}x{sides[1]}, allowed are 2 to {MOST_SIDE} pixels a side")
+
+
+def output_rate(info: VideoInfo, wanted: float | None, times_s: ArrayLike = ()) -> float:
     """Frames a second of a clip; see the module.
 
+    Args:
+        info: What the source says.
+        wanted: ``fps`` of the settings.
+        times_s: (T,) seconds of the span's pictures, ascending; of fewer than 8 nothing is concluded.
+
     Raises:
-        MediaError: the source does not say its rate, and none is wanted.
+        MediaError: neither the source nor its pictures say a rate, and none is wanted.
     """
     if wanted is not None:
         return usual_rate(wanted, _SAME_RATE)
-    if not info.variable_rate and math.isfinite(info.fps) and info.fps > 0:
+    times: FloatArray = np.asarray(times_s, np.float64)
+    known = math.isfinite(info.fps) and info.fps > 0
+    if len(times) < _FEW:
+        if known and not info.variable_rate:
+            return usual_rate(info.fps, _SAME_RATE)
+        return _whole_rate(info.steady_fps or info.fps)
+    steps = np.diff(times)
+    if steps.max() - steps.min() > _EVEN_S:
+        return _whole_rate(steady_rate(times) or info.steady_fps or info.fps)
+    length = float(times[-1] - times[0])
+    mean, near = len(steps) / length, _SAME_RATE + _CLOCK_S / length
+    if known and not info.variable_rate and abs(info.fps / mean - 1.0) < near:
         return usual_rate(info.fps, _SAME_RATE)
-    typical = info.steady_fps or info.fps
+    return min(max(1.0, usual_rate(mean, near)), _MOST_FPS)
+
+
+def _whole_rate(typical: float) -> float:
+    """The usual rate near a typical one, or a whole number."""
     if not (math.isfinite(typical) and typical > 0):
         raise MediaError("no frame rate", "set encode.fps")
     rate = usual_rate(typical, _NEAR_RATE)
-    return rate if rate in USUAL_RATES else float(min(max(1, round(typical)), 240))
+    return rate if rate in USUAL_RATES else min(max(1.0, float(round(typical))), _MOST_FPS)
 
 
 def max_side(width: int, height: int, short_side: int | None) -> int | None:

@@ -7,20 +7,18 @@
 - ``thumbnails/*.jpg``: some kept clips and rejected spans.
 - ``dataset.json``: settings, versions, hashes, counts, yield. ``DATASHEET.md``: the data sheet.
 
-Tables are written beside the folder's content first; then new clips are moved to their split, then the tables take
-their names, then what belongs to no row is removed. A run that ends in the middle leaves the tables as they were and
-every clip of theirs in place. Equal sources and settings give equal bytes. Tables are written in row groups; what
-grows with the number of clips in memory is what the splits need.
+Tables are written beside the folder's content first, then the pictures; then clips and tables take their places so
+that a kill at any moment leaves tables whose clips are all there (`macebench.curation.placing` says what is promised),
+then what belongs to no row is removed. Equal sources and settings give equal bytes. Tables are written in row groups;
+what grows with the number of clips in memory is what the splits need, and names and hashes of the clips.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import heapq
 import json
 import math
-import os
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -29,13 +27,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from macebench.curation._datasheet import datasheet
-from macebench.curation.config import CurateConfig
-from macebench.curation.job import find_clip
+from macebench.curation.config import CurateConfig, in_force
+from macebench.curation.forgetting import forget, read_spans, write_spans
+from macebench.curation.observe import observers_of
 from macebench.curation.outcomes import Group, Outcomes, is_unfinished, optouts
-from macebench.curation.records import WORK, ClipRecord, Index, Outcome, SpanRecord, clip_id, part_path, thumbnail_path
+from macebench.curation.placing import place, publish, remove_strangers, sweep
+from macebench.curation.records import WORK, ClipRecord, Index, Outcome, SpanRecord, clip_id
+from macebench.curation.sounds import same_sounds, sounds_of
 from macebench.curation.sources import FACTS
 from macebench.curation.splits import ClipInfo, SplitPlan, plan_splits
-from macebench.curation.videofolder import move_split_tables, write_split_tables
+from macebench.curation.thumbs import Pictures, offer_all, restore, show
 from macebench.errors import MacebenchError, UserError
 from macebench.store import atomic_write, write_text
 
@@ -94,7 +95,6 @@ LEDGER: dict[str, tuple[str, str]] = {
 """Columns of ``ledger.parquet``: type and meaning."""
 ALIASES = {"pose_valid_ratio": ("person.pose_valid_ratio",), "n_people_max": ("person.n_people_max",)}
 _ROW_GROUP = 20_000
-_CLIP = re.compile(r"[0-9a-f]{12}-[0-9]{8,}\.mp4")
 _NEW = "new"
 
 
@@ -133,7 +133,8 @@ class _Totals:
 
 
 def assemble(
-    out: Path, index: Index, config: CurateConfig, progress: Callable[[str, int, int], None], *, prune: bool = False
+    out: Path, index: Index, config: CurateConfig, progress: Callable[[str, int, int], None], *, prune: bool = False,
+    workers: int = 1,
 ) -> CurateResult:  # fmt: skip
     """Write tables and texts, move the clips to their splits, remove what belongs to no row.
 
@@ -143,6 +144,7 @@ def assemble(
         config: Settings.
         progress: Called with (phase, done, total).
         prune: Clips of sources that are not among those of this run may be removed.
+        workers: Processes that compare the clips' sound.
 
     Raises:
         UserError: the disk is full, or clips would be removed without `prune`.
@@ -152,25 +154,28 @@ def assemble(
 
     new = out / WORK / _NEW
     shutil.rmtree(new, ignore_errors=True)
+    sweep(out)
     if not prune:
         _check_nothing_is_lost(out, index)
-    sources = Outcomes(out, index, optouts(out, config), config.clips_hash)
-    divided = _assign(sources, config)
+    lists = optouts(out, config)
+    sources = Outcomes(out, index, lists, config.clips_hash)
+    store = Path(index.get_state("store")) if index.get_state("store") else None
+    sounds = sounds_of(out, sources) if "music" in config.splits.by else []
+    divided = _assign(sources, config, same_sounds(sounds, store, workers, progress))
     splits = divided.splits
     scores = sorted({name for group in sources for clip in group.clips for name in clip.scores})
-    totals, pictures = _Totals(), _Pictures(config.general.max_thumbnails)
-    _write_tables(new, sources, config, splits, scores, totals, pictures)
+    pictures = _pictures(out, store, sources, config)
+    totals = _write_tables(new, sources, config, splits, scores, frozenset(pictures))
     summary = _summary(config, totals, divided)
     write_text(new / DATASET_FILE, json.dumps(summary, indent=2, sort_keys=True) + "\n")
     write_text(new / DATASHEET_FILE, datasheet(summary, METADATA, LEDGER, scores))
-    filled = write_split_tables(new / METADATA_FILE, new)
-    _place(out, sources, splits, progress)
-    for name in pictures.chosen():
-        _copy(thumbnail_path(out, name), out / "thumbnails" / name)
-    for name in (METADATA_FILE, LEDGER_FILE, DATASHEET_FILE, DATASET_FILE):
-        os.replace(new / name, out / name)
-    move_split_tables(new, out, filled)
-    _remove_strangers(out, splits, pictures.chosen())
+    noted = {s for group in sources for clip in group.opted_out for s in lists.note(clip, group.first.sha256)}
+    write_spans(out, [*read_spans(out), *noted])
+    show(out, pictures)
+    instead = place(out, sources, splits, progress)
+    publish(new, out, (METADATA_FILE, LEDGER_FILE, DATASHEET_FILE, DATASET_FILE), instead)
+    remove_strangers(out, splits, pictures)
+    forget(out, index, sources)
     reasons = count_reasons(key for key, count in totals.reasons.items() for _ in range(count))
     return CurateResult(totals.sources, totals.clips, totals.clip_s, reasons, dict(totals.unfinished))
 
@@ -190,15 +195,16 @@ def _check_nothing_is_lost(out: Path, index: Index) -> None:
         )
 
 
-def _assign(sources: Outcomes, config: CurateConfig) -> SplitPlan:
-    """The division into splits.
+def _assign(sources: Outcomes, config: CurateConfig, sounds: Mapping[str, str]) -> SplitPlan:
+    """The division into splits; `sounds` is clip id -> its group of clips with the same sound.
 
     Raises:
         MacebenchError: two sources have the same first digits.
     """
     infos = []
     for group in sources:
-        infos += [clip_info(group.first, clip, config) for clip in group.clips]
+        found = (clip_info(group.first, clip, config) for clip in group.clips)
+        infos += [dataclasses.replace(info, sound=sounds.get(info.clip_id)) for info in found]
     if len({info.clip_id for info in infos}) < len(infos):
         raise MacebenchError("two clips have the same id: two sources have hashes that begin alike.")
     return plan_splits(infos, config.splits)
@@ -214,29 +220,32 @@ def clip_info(outcome: Outcome, clip: ClipRecord, config: CurateConfig) -> ClipI
     )  # fmt: skip
 
 
+def _pictures(out: Path, store: Path | None, sources: Outcomes, config: CurateConfig) -> list[str]:
+    """Names of the pictures that are shown."""
+    pictures = Pictures(config.general.max_thumbnails)
+    offer_all(pictures, sources)
+    return restore(out, pictures.chosen(), sources, store, config.general.max_side)
+
+
 def _write_tables(
-    new: Path, sources: Outcomes, config: CurateConfig, splits: Mapping[str, str], scores: list[str], totals: _Totals,
-    pictures: _Pictures,
-) -> None:  # fmt: skip
+    new: Path, sources: Outcomes, config: CurateConfig, splits: Mapping[str, str], scores: list[str],
+    shown: frozenset[str],
+) -> _Totals:  # fmt: skip
+    totals = _Totals()
     columns = {name: kind for name, (kind, _) in METADATA.items()} | dict.fromkeys(scores, "real")
     documented = {name: text for name, (_, text) in METADATA.items()}
     rejected = _Table(new / LEDGER_FILE, {n: k for n, (k, _) in LEDGER.items()}, {n: t for n, (_, t) in LEDGER.items()})
     with _Table(new / METADATA_FILE, columns, documented) as kept, rejected:
         for group in sources:
             totals.add_group(group)
-            for number, clip in enumerate(group.clips):
+            for clip in group.clips:
                 row = metadata_row(group.first, clip, splits, config)
-                pictures.offer(("", ""), clip.thumbnail, number)
                 totals.add_clip(row)
                 kept.add(row)
-        for group in sources:
-            for _, span in group.spans():
-                pictures.offer((span.stage, span.reason), span.thumbnail)
-        shown = frozenset(pictures.chosen())
-        for group in sources:
             for outcome, span in group.spans():
                 totals.add_span(span)
                 rejected.add(ledger_row(outcome, span, shown))
+    return totals
 
 
 def metadata_row(
@@ -315,35 +324,6 @@ def _cell(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-class _Pictures:
-    """Chooses thumbnails: of kept clips and of rejected spans so many, of each reason about as many.
-
-    The first clip of every source goes before the second one of any. Else their names alone decide, not the order in
-    which they are offered.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._heaps: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
-
-    def offer(self, reason: tuple[str, str], name: str, number: int = 0) -> None:
-        """A picture of a kept clip (no reason) or of a rejected span; `number` counts those of the same source."""
-        if not name or not self._most:
-            return
-        rank = -int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-        heap = self._heaps.setdefault(reason, [])
-        heapq.heappush(heap, (-number, rank, name))
-        if len(heap) > self._most:
-            heapq.heappop(heap)
-
-    def chosen(self) -> list[str]:
-        """Names of the chosen pictures, sorted."""
-        ranked = {reason: [name for _, _, name in sorted(heap, reverse=True)] for reason, heap in self._heaps.items()}
-        kept = ranked.pop(("", ""), [])
-        turns = [names[turn] for turn in range(self._most) for _, names in sorted(ranked.items()) if turn < len(names)]
-        return sorted({*kept, *turns[: self._most]})
-
-
 def _summary(config: CurateConfig, totals: _Totals, divided: SplitPlan) -> dict[str, Any]:
     """The content of ``dataset.json``."""
     lost = [
@@ -352,12 +332,30 @@ def _summary(config: CurateConfig, totals: _Totals, divided: SplitPlan) -> dict[
     ]
     return {
         "schema": SCHEMA, "version": VERSION, "hash": totals.digest.hexdigest(), "config_hash": config.hash,
-        "config": config.plain(("clips", "tables")), "software": software(), "n_sources": totals.sources,
+        "config": config.plain(("clips", "tables")), "in_force": forces(config), "observers": observers(config),
+        "software": software(), "n_sources": totals.sources,
         "source_seconds": round(totals.source_s, 3), "n_clips": totals.clips,
         "clip_seconds": round(totals.clip_s, 3), "splits": dict(sorted(totals.splits.items())),
         "split_notes": list(divided.notes), "rejected": lost,
         "unfinished": dict(sorted(totals.unfinished.items())),
     }  # fmt: skip
+
+
+def forces(config: CurateConfig) -> dict[str, dict[str, Any]]:
+    """Section -> field -> value that holds, for the fields whose value in the settings stands for another one."""
+    plain, found = config.plain(), {}
+    for name, section in config.sections.items():
+        held = in_force(section)
+        other = {key: value for key, value in held.items() if value != plain.get(name, {}).get(key)}
+        if other:
+            found[name] = other
+    return found
+
+
+def observers(config: CurateConfig) -> dict[str, dict[str, Any]]:
+    """Stage -> what decides what it sees: which detector, its weights, its version."""
+    made = {stage.name: dict(stage.observer_settings()) for stage in observers_of(config.make_stages())}
+    return dict(json.loads(json.dumps(made)))
 
 
 def software() -> dict[str, str]:
@@ -371,52 +369,3 @@ def software() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "unknown"
     return found
-
-
-def _place(
-    out: Path, sources: Outcomes, splits: Mapping[str, str], progress: Callable[[str, int, int], None]
-) -> None:  # fmt: skip
-    """Move every clip to its split. Done again, it does nothing."""
-    done = 0
-    for group in sources:
-        for clip in group.clips:
-            name = clip_id(group.first.sha256, clip.start_s)
-            target = out / "clips" / splits[name] / f"{name}.mp4"
-            part = part_path(out, name)
-            found = part if part.is_file() else target
-            if not (found.is_file() and found.stat().st_size == clip.size):
-                there = find_clip(out, group.first.sha256, clip)
-                if there is None:
-                    raise MacebenchError(f"clip {name} is gone; run the same command again.")
-                found = there
-            if found != target:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(found, target)
-            done += 1
-            progress("clips", done, len(splits))
-
-
-def _copy(source: Path, target: Path) -> None:
-    try:
-        data = source.read_bytes()
-    except OSError as error:
-        raise MacebenchError(f"thumbnail {source.name} is gone; run the same command again.") from error
-    if not target.is_file() or target.read_bytes() != data:
-        with atomic_write(target) as temporary:
-            temporary.write_bytes(data)
-
-
-def _remove_strangers(out: Path, splits: Mapping[str, str], pictures: list[str]) -> None:
-    """Remove clips and thumbnails of earlier runs; other people's files stay."""
-    wanted = set(pictures)
-    for path in sorted((out / "clips").glob("*/*.mp4")):
-        if _CLIP.fullmatch(path.name) and splits.get(path.stem) != path.parent.name:
-            path.unlink()
-    for path in sorted((out / "thumbnails").glob("*.jpg")):
-        if path.name not in wanted:
-            path.unlink()
-    for folder in sorted((out / "clips").glob("*")):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-    for name in (_NEW, "clips", "hung"):
-        shutil.rmtree(out / WORK / name, ignore_errors=True)

@@ -21,8 +21,8 @@ from macebench.curation.config import CurateConfig, config_from_plain, in_force
 from macebench.curation.dataset import DATASET_FILE, LEDGER_FILE, METADATA, METADATA_FILE
 from macebench.curation.decide import decide
 from macebench.curation.observe import early_end, load_probed, load_timelines, observers_of
-from macebench.curation.outcomes import Group, Outcomes, optouts
-from macebench.curation.records import WORK, Index
+from macebench.curation.outcomes import OPTED_OUT, Group, OptOuts, Outcomes, optouts
+from macebench.curation.records import WORK, Index, clip_id
 from macebench.curation.stage import Stage, Task
 from macebench.errors import MediaError, UserError
 from macebench.optout import mark
@@ -247,8 +247,9 @@ def what_if(
         summary, before = load_dataset(dataset)
         after = config_from_plain(summary["config"], changes)
         place = Path(store) if store is not None else Path(index.get_state("store"))
-        judge = _Judge(after, Store(place))
-        for group in Outcomes(Path(dataset), index, optouts(Path(dataset), before)):
+        blocked = optouts(Path(dataset), before)
+        judge = _Judge(after, Store(place), blocked, same_bytes=before.encode_hash == after.encode_hash)
+        for group in Outcomes(Path(dataset), index, blocked):
             judge.add(group)
     finally:
         index.close()
@@ -276,9 +277,18 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Judge:
-    """Decides on every source again."""
+    """Decides on every source again.
 
-    def __init__(self, config: CurateConfig, store: Store) -> None:
+    Args:
+        config: The other settings.
+        store: Holds the timelines.
+        blocked: Opt-out lists.
+        same_bytes: Whether a clip of the same span has the same bytes under the other settings: then what opted out by
+            its hash stays out, and what could not be cut still cannot.
+    """
+
+    def __init__(self, config: CurateConfig, store: Store, blocked: OptOuts, *, same_bytes: bool) -> None:
+        self._blocked, self._same_bytes = blocked, same_bytes
         self._store, self._side = store, config.general.max_side
         self._stages: list[Stage] = config.make_stages()
         self._observing = observers_of(self._stages)
@@ -325,7 +335,22 @@ class _Judge:
                 return
             tasks = [dataclasses.replace(item, observed={**item.observed, **seen}) for item in decided.kept]
             decided = decide(tasks, self._stages[first:]).after(decided.ledger)
+        out = self._taken_out(group)
         for item in decided.kept:
-            self.then.add(item.start_s, math.nan if item.end_s is None else item.end_s)
+            end_s = math.nan if item.end_s is None else item.end_s
+            name = clip_id(source_id, item.start_s)
+            named = any(one.blocked(ids=(name,)) for one in self._blocked.lists)
+            reason = ("optout", OPTED_OUT) if named else out.get((item.start_s, end_s))
+            if reason is None:
+                self.then.add(item.start_s, end_s)
+            else:
+                self.then.reasons[reason] += 1
         for row in decided.ledger:
             self.then.reasons[row.rejection.stage, row.rejection.reason] += 1
+
+    def _taken_out(self, group: Group) -> dict[tuple[float, float], tuple[str, str]]:
+        """Spans that the stages keep and that are no clips all the same: (start, end) -> (stage, reason)."""
+        if not self._same_bytes or group.record is None:
+            return {}
+        failed = {(s.start_s, s.end_s): ("cut", s.reason) for s in group.record.rejected if s.stage == "cut"}
+        return failed | {(clip.start_s, clip.end_s): ("optout", OPTED_OUT) for clip in group.opted_out}

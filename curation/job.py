@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import math
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -60,8 +61,11 @@ from macebench.store import Store, atomic_write
 TIMED_OUT = "timed out"
 CRASHED = "worker crashed"
 _THUMBNAILS = Thumbnails()
+NOT_REGULAR = "not a regular file"
 _EXIT_HUNG = 75
 _MOST_REASONS = 8
+_HASHED_A_SECOND = 5e6
+_LEAST_BYTES_A_SECOND = 2000.0
 
 
 @dataclass(frozen=True)
@@ -123,32 +127,51 @@ def process_source(source: Wanted) -> Seen:
     if source.refused:
         return Seen(source.key, stage="sources", reason=source.refused)
     start = time.perf_counter()
+    with _time_limit(_worker, source) as limit:
+        seen = _identified(source, limit)
+        if seen.reason:
+            return seen
+        if _worker.optout.blocks_source(seen.sha256, source.name, source.facts):
+            return dataclasses.replace(seen, stage="probe", reason="opted out")
+        if is_finished(_worker.plan.out, seen.sha256, _worker.config.clips_hash):
+            return seen
+        work = _Work(_worker, source.path, seen.sha256, limit)
+        reason = _worked(work, source, _worker.plan.keep_going)
+        if reason:
+            return dataclasses.replace(seen, stage=work.at, reason=reason)
+    costs = work.costs | {"source_s": time.perf_counter() - start, "bytes": float(seen.size)}
+    return dataclasses.replace(seen, costs=costs)
+
+
+def _identified(source: Wanted, limit: _Limit) -> Seen:
+    """Size, time and hash of a source, or why it has none. Only a regular file is opened."""
     try:
         status = os.stat(source.key)
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            return Seen(source.key, stage="probe", reason=NOT_REGULAR)
+        limit.size = status.st_size
+        limit.add(status.st_size / _HASHED_A_SECOND)
         same = (source.size, source.mtime_ns) == (status.st_size, status.st_mtime_ns)
         sha256 = source.sha256 if same and source.sha256 else file_sha256(source.path)
     except (OSError, ValueError):
         return Seen(source.key, stage="probe", reason="file not found")
-    seen = Seen(source.key, status.st_size, status.st_mtime_ns, sha256)
-    if _worker.optout.blocks_source(sha256, source.name, source.facts):
-        return dataclasses.replace(seen, stage="probe", reason="opted out")
-    if is_finished(_worker.plan.out, sha256, _worker.config.clips_hash):
-        return seen
-    with _time_limit(_worker, source) as limit:
-        work = _Work(_worker, source.path, sha256, limit)
-        try:
-            work.run()
-        except MediaError as error:
-            return dataclasses.replace(seen, stage=work.at, reason=error.reason)
-        except (MacebenchError, OSError):
-            raise
-        except Exception as error:
-            what = f"stage {work.at} failed on {source.name}: {type(error).__name__}: {error}"
-            if not _worker.plan.keep_going:
-                raise MacebenchError(f"{what}. With --keep-going it costs this source only.") from error
-            return dataclasses.replace(seen, stage=work.at, reason=f"stage failed: {type(error).__name__}")
-    costs = work.costs | {"source_s": time.perf_counter() - start, "bytes": float(status.st_size)}
-    return dataclasses.replace(seen, costs=costs)
+    return Seen(source.key, status.st_size, status.st_mtime_ns, sha256)
+
+
+def _worked(work: _Work, source: Wanted, keep_going: bool) -> str:
+    """Run the work; why the source is lost, or nothing."""
+    try:
+        work.run()
+    except MediaError as error:
+        return error.reason
+    except (MacebenchError, OSError):
+        raise
+    except Exception as error:
+        what = f"stage {work.at} failed on {source.name}: {type(error).__name__}: {error}"
+        if not keep_going:
+            raise MacebenchError(f"{what}. With --keep-going it costs this source only.") from error
+        return f"stage failed: {type(error).__name__}"
+    return ""
 
 
 def is_finished(out: Path, sha256: str, clips_hash: str) -> bool:
@@ -179,6 +202,7 @@ class _Work:
 
     def run(self) -> None:
         """Decide on the source, cut its clips and write its record. Raises `MediaError` for passing reasons."""
+        self.worker.decoder.limits = Limits()  # not those of the source before
         try:
             info, measured = probed(self.worker.store, self.worker.decoder, self.path, self.sha256)
         except MediaError as error:
@@ -186,7 +210,7 @@ class _Work:
             return
         self.limit.extend(info.duration_s)
         general = self.config.general
-        wall_s = general.decode_s + general.decode_per_s * info.duration_s
+        wall_s = general.decode_s + general.decode_per_s * self.limit.believed(info.duration_s)
         self.worker.decoder.limits = dataclasses.replace(Limits(), wall_s=wall_s)
         try:
             self._decide_and_cut(info, measured)
@@ -340,17 +364,29 @@ def hung_path(out: Path, source: Wanted) -> Path:
 
 
 class _Limit:
-    """When a source has taken too long."""
+    """When a source has taken too long.
+
+    Attributes:
+        size: Bytes of the source.
+    """
 
     def __init__(self, seconds: float, per_second: float) -> None:
         self.per_second = per_second
         self.deadline = time.monotonic() + seconds
+        self.size = 0
         self.done = threading.Event()
+
+    def add(self, seconds: float) -> None:
+        """Give more time."""
+        self.deadline += seconds
 
     def extend(self, duration_s: float) -> None:
         """Give the time that a source of this length may take."""
-        if math.isfinite(duration_s):
-            self.deadline += self.per_second * duration_s
+        self.add(self.per_second * self.believed(duration_s))
+
+    def believed(self, duration_s: float) -> float:
+        """The length that a source says it has, at most that of its bytes at 16 kbit/s: a lie costs bounded time."""
+        return min(duration_s, self.size / _LEAST_BYTES_A_SECOND) if math.isfinite(duration_s) else 0.0
 
     def wait(self, note: Path) -> None:
         """End the process when the time is over before the work is done."""

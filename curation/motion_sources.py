@@ -3,7 +3,8 @@
 A `MotionSource` is one recording of 3-D motion and what is known of it. `motion_sources` finds them in a folder of
 motion files (`macebench.motion.MOTION_SUFFIXES`); `macebench.curation.finedance` reads FineDance's folders.
 
-AIST++ and other pickled motions are converted first: ``macebench convert FOLDER --out DIR --trust-pickle``.
+AIST++ and other pickled motions are converted first: ``macebench convert FOLDER --out DIR --trust-pickle``. A pickle
+beside other motions is refused, so that none is lost silently.
 
 **Pairing.** ``original``: music and dance were recorded together. ``synthetic``: we or someone else put them together
 afterwards; a beat score on such a clip is a construction, not evidence. Music that is found by the name inside an
@@ -14,6 +15,7 @@ folder each, chosen by the hash of the motion file: synthetic.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,8 @@ from macebench.errors import UserError
 ORIGINAL, SYNTHETIC = "original", "synthetic"
 PAIRINGS = (ORIGINAL, SYNTHETIC)
 UNKNOWN = "unknown"
-_PICKLES = (".pkl", ".pickle")
+PICKLED = "motion file not usable: pickle not allowed"
+"""Why a pickle is refused."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,12 @@ def motion_sources(
         licence: Licence of the motions.
 
     Raises:
-        UserError: no such folder, no motion in it (pickles must be converted first), or `pairing` is unknown.
+        UserError: no such folder, no motion in it (pickles must be converted first), `fps` is not above 0, or `pairing`
+            is unknown.
     """
     check_pairing(pairing)
+    if fps is not None and not 0 < fps < math.inf:
+        raise UserError(f"the frame rate of motions is {fps:g}.", hint="Give frames a second, above 0.")
     return _found(str(folder), None if music is None else Path(music), pairing, assign, fps, licence)
 
 
@@ -101,6 +107,7 @@ def _found(
     folder: str, music: Path | None, pairing: str | None, assign: bool, fps: float | None, licence: str
 ) -> Iterator[MotionSource]:
     from macebench.clips import SOUND_SUFFIXES, load_set
+    from macebench.motion.files import PICKLE_SUFFIXES
 
     clips = load_set(folder, kind="motion", music=music).clips
     pieces: list[Path] = []
@@ -112,15 +119,14 @@ def _found(
         sound, by_name = clip.music, clip.music is not None
         if sound is None and pieces and clip.sha256:
             sound = pieces[int(clip.sha256[:12], 16) % len(pieces)]
+        pickled = clip.path.suffix.lower() in PICKLE_SUFFIXES
         yield MotionSource(
             clip.clip_id, clip.path, sound, genre=_genre(clip.path.stem), genre_raw=_genre_raw(clip.path.stem),
             title=sound.stem if sound else "", music_id=sound.stem if sound else "",
             pairing=_pairing(clip.path, sound, by_name, pairing), licence=licence,
-            collection="aist++" if _genre_raw(clip.path.stem) else "motion", refused="" if sound else "no music",
-            fps=fps,
+            collection="aist++" if _genre_raw(clip.path.stem) else "motion", fps=fps,
+            refused=PICKLED if pickled else "" if sound else "no music",
         )  # fmt: skip
-    for path in _pickled(Path(folder)):
-        yield MotionSource(path.with_suffix("").name, path, refused="motion file not usable: pickle not allowed")
 
 
 def _pairing(motion: Path, sound: Path | None, by_name: bool, said: str | None) -> str:
@@ -144,9 +150,3 @@ def _genre_raw(stem: str) -> str:
 
 def _genre(stem: str) -> str:
     return AIST_GENRES.get(_genre_raw(stem), UNKNOWN)
-
-
-def _pickled(folder: Path) -> Iterator[Path]:
-    """Pickled motions beside the others: each is refused, so that none is lost silently."""
-    if folder.is_dir():
-        yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PICKLES and path.is_file())

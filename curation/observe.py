@@ -34,7 +34,9 @@ from macebench.store import Artifact, Ingredients, Store
 from macebench.types import FloatArray
 
 CHECK_S = 30.0
-PASSING = ("file not found", "decoder ran out of memory", "decoder timed out", "decoder crashed")
+PASSING = (
+    "file not found", "decoder ran out of memory", "decoder timed out", "decoder crashed", "encoder crashed",
+)  # fmt: skip
 """Reasons that may be others the next time; every other reason depends on the file's bytes alone."""
 _BATCH = 16
 _VALUE = "value."
@@ -84,7 +86,7 @@ class Thumbnails:
 
     def observer_settings(self) -> Mapping[str, Any]:
         """What decides the pictures."""
-        return {"version": 1, "most": self.MOST, "step_s": self.STEP_S, "side": self.SIDE, "quality": self.QUALITY}
+        return {"version": 2, "most": self.MOST, "step_s": self.STEP_S, "side": self.SIDE, "quality": self.QUALITY}
 
     def observe(self, info: VideoInfo) -> _ThumbnailObserver:
         """A fresh observer."""

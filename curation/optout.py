@@ -2,7 +2,9 @@
 
 `apply_optout` puts a list into the data set's ``optout.txt``, removes files, then rewrites the tables. The list is
 written first and ``metadata.parquet`` last: a run that is killed in between is finished by the next one, and until then
-the loader already leaves the clips out.
+the loader already leaves the clips out. Of a clip that a list names, the span of its source is noted, so that no clip
+that overlaps it stays or comes back (`macebench.curation.forgetting`). What the store of the last curation holds of the
+clips and their sources is removed, too.
 """
 
 from __future__ import annotations
@@ -17,6 +19,19 @@ from typing import Any
 
 from macebench.clips import METADATA_FILE, inside
 from macebench.curation._manifest import read_manifest
+from macebench.curation.forgetting import (
+    Span,
+    files_of_clip,
+    files_of_source,
+    grouped,
+    in_force,
+    read_spans,
+    remove_stored,
+    spans_of,
+    store_of,
+    write_spans,
+)
+from macebench.curation.records import record_path
 from macebench.curation.videofolder import CLIPS, write_split_tables
 from macebench.errors import UserError
 from macebench.optout import HASH_COLUMNS, ID_COLUMNS, OPTOUT_FILE, OptOut, dataset_optout, load_optout, mark, salted
@@ -77,13 +92,15 @@ def apply_optout(dataset: Path, listing: Path, *, apply: bool = True) -> OptOutR
     folder, new = Path(dataset), load_optout(listing)
     old = dataset_optout(folder)
     rows = _rows(folder)
-    hit = [row for row in rows if new.names_row(row) or old.names_row(row)]
+    spans, hit = _found(folder, rows, (new, old))
     names = tuple(sorted(str(row["clip_id"]) for row in hit))
     if not apply:
         return OptOutResult(names, 0, len(rows) - len(hit))
     files = [path for row in hit for path in _files_of(folder, row)]
     _write_list(folder, listing, old, new)
+    write_spans(folder, spans)
     sources = _gone_sources(rows, hit, new, old)
+    _forget_stored(folder, hit, sources)
     removed = sum(_remove(path) for path in [*files, *_curation_files(folder, sources)])
     _rewrite_ledger(folder, hit, sources)
     pages: tuple[str, ...] = ()
@@ -94,9 +111,37 @@ def apply_optout(dataset: Path, listing: Path, *, apply: bool = True) -> OptOutR
     return OptOutResult(names, removed + len(pages), len(rows) - len(hit), pages)
 
 
+def _found(folder: Path, rows: Sequence[dict[str, Any]], lists: Sequence[OptOut]) -> tuple[set[Span], list[Any]]:
+    """All spans to note, and the rows that lists name or that overlap such a span."""
+    spans, hit = set(read_spans(folder)), []
+    named = [any(one.names_row(row) for one in lists) for row in rows]
+    for row in (row for row, found in zip(rows, named, strict=True) if found):
+        source, start_s, end_s = _place_of(row)
+        spans |= spans_of(lists, source, str(row.get("sha256") or ""), str(row["clip_id"]), start_s, end_s)
+    held = grouped(in_force(spans, lists))
+    for row, found in zip(rows, named, strict=True):
+        if found or held.hit(*_place_of(row), float(row.get("fps") or 0.0)):
+            hit.append(row)
+    return spans, hit
+
+
+def _place_of(row: Mapping[str, Any]) -> tuple[str, float, float]:
+    """Source and span of a row; no source where the table does not say."""
+    if row.get("start_s") is None or row.get("end_s") is None:
+        return "", 0.0, 0.0
+    return str(row.get("source_id") or ""), float(row["start_s"]), float(row["end_s"])
+
+
+def _forget_stored(folder: Path, hit: Sequence[Mapping[str, Any]], sources: set[str]) -> None:
+    """Remove what the store holds of gone sources and of the clips, and the pictures of sources that stay in part."""
+    clips = {str(row.get("sha256") or "") for row in hit}
+    remove_stored(store_of(folder), sources | clips, {str(row.get("source_id") or "") for row in hit})
+
+
 def _rows(folder: Path) -> list[dict[str, Any]]:
     path, table = folder / METADATA_FILE, read_manifest(folder)
-    wanted = [name for name in table.column_names if name in {*ID_COLUMNS, *HASH_COLUMNS, *_FILE_COLUMNS, "split"}]
+    known = {*ID_COLUMNS, *HASH_COLUMNS, *_FILE_COLUMNS, "split", "start_s", "end_s", "fps"}
+    wanted = [name for name in table.column_names if name in known]
     if "clip_id" not in wanted or "file_name" not in wanted:
         raise UserError(f"{path} lacks clip_id or file_name.", hint="Name a data set made by macebench.")
     return list(table.select(wanted).to_pylist())
@@ -110,7 +155,7 @@ def _files_of(folder: Path, row: Mapping[str, Any]) -> list[Path]:
         place = inside(folder, f"{side}/{name}")
         if place.parent.is_dir():
             paths += [path for path in sorted(place.parent.iterdir()) if path.stem == place.name and path.is_file()]
-    paths.append(inside(folder, f".work/thumbnails/{name[:2]}/{name}.jpg"))
+    paths += files_of_clip(folder, inside(folder, name).name)
     thumbnails = folder / "thumbnails"
     if thumbnails.is_dir():
         paths += [path for path in sorted(thumbnails.iterdir()) if path.stem == name and path.is_file()]
@@ -147,17 +192,17 @@ def _curation_files(folder: Path, sources: Iterable[str]) -> list[Path]:
     """Records and thumbnails that curation keeps of sources, in ``.work`` and ``thumbnails``."""
     found = []
     for source in sorted(sources):
-        record = folder / ".work" / "records" / source[:2] / f"{source}.json"
+        files = files_of_source(folder, source)
         try:
-            values = json.loads(record.read_text("utf-8"))
+            values = json.loads(record_path(folder, source).read_text("utf-8")) if files else {}
         except (OSError, ValueError):
-            continue
+            values = {}
         for item in [*values.get("clips", []), *values.get("rejected", [])]:
             name = str(item.get("thumbnail") or "")
             if name and "/" not in name and not name.startswith("."):
                 found += [folder / "thumbnails" / name, folder / ".work" / "thumbnails" / name[:2] / name]
-        found.append(record)
-    return found
+        found += files
+    return list(dict.fromkeys(found))
 
 
 def _remove(path: Path) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
 from macebench.curation.config import CurateConfig
+from macebench.curation.forgetting import Span, Spans, grouped, in_force, read_spans, spans_of
 from macebench.curation.observe import PASSING
 from macebench.curation.optout import OptOut, dataset_optout, load_optout, mark
 from macebench.curation.records import ClipRecord, Index, Outcome, SourceRecord, SpanRecord, clip_id, read_record
@@ -22,29 +23,44 @@ _NAMES = ("music", "performer")
 
 @dataclass(frozen=True)
 class OptOuts:
-    """All opt-out lists that hold for a data set: its own ``optout.txt`` and the one of the settings."""
+    """All opt-out lists that hold for a data set: its own ``optout.txt`` and the one of the settings.
+
+    Attributes:
+        lists: The lists.
+        spans: The spans that their entries mean, as far as they are noted (`macebench.curation.forgetting`).
+    """
 
     lists: tuple[OptOut, ...]
+    spans: Spans = field(default_factory=Spans)
 
     def blocks_source(self, source_id: str, name: str, facts: Mapping[str, str]) -> bool:
         """Whether a source, its performer or its music is on a list."""
         names = (source_id, name, *(facts[key] for key in _NAMES if key in facts))
         return any(one.blocked(source_sha256=source_id, ids=names) for one in self.lists)
 
-    def blocks_clip(self, clip: ClipRecord, name: str) -> bool:
-        """Whether a clip is on a list by its hash or its id."""
-        return any(one.blocked(clip_sha256=clip.sha256, ids=(name,)) for one in self.lists)
+    def blocks_clip(self, clip: ClipRecord, source_id: str) -> bool:
+        """Whether a clip is on a list by its hash or its id, or lies in a span that opted out."""
+        name = clip_id(source_id, clip.start_s)
+        if any(one.blocked(clip_sha256=clip.sha256, ids=(name,)) for one in self.lists):
+            return True
+        return bool(self.spans.hit(source_id, clip.cut_start_s, clip.cut_end_s, clip.fps))
+
+    def note(self, clip: ClipRecord, source_id: str) -> set[Span]:
+        """The span of a clip that is on a list itself; nothing for another."""
+        name = clip_id(source_id, clip.start_s)
+        return spans_of(self.lists, source_id, clip.sha256, name, clip.cut_start_s, clip.cut_end_s)
 
 
 def optouts(out: Path, config: CurateConfig) -> OptOuts:
     """The lists of a data set.
 
     Raises:
-        UserError: a list is wrong.
+        UserError: a list is wrong, or the file of spans.
     """
     path = getattr(config.sections.get("probe"), "optout", None)
     own = dataset_optout(out)
-    return OptOuts((own,) if path is None else (own, load_optout(Path(path))))
+    lists = (own,) if path is None else (own, load_optout(Path(path)))
+    return OptOuts(lists, grouped(in_force(read_spans(out), lists)))
 
 
 @dataclass(frozen=True)
@@ -128,14 +144,12 @@ class Outcomes:
         record = read_record(self.out, first.sha256)
         if record is None or self.clips_hash not in (None, record.clips_hash):
             raise MacebenchError(f"the record of {first.name} is gone; run the same command again.")
-        name = first.sha256
-        gone = tuple(c for c in record.clips if self.blocked.blocks_clip(c, clip_id(name, c.start_s)))
+        gone = tuple(clip for clip in record.clips if self.blocked.blocks_clip(clip, first.sha256))
         if gone:
             record = dataclasses.replace(record, clips=tuple(clip for clip in record.clips if clip not in gone))
         return Group(dataclasses.replace(first, stage="", reason=""), others, record, gone)
 
 
 def is_unfinished(outcome: Outcome) -> bool:
-    """Whether a source may end otherwise the next time."""
-    passing = outcome.reason in PASSING and outcome.reason != "file not found"
-    return passing or outcome.stage == "worker" or outcome.reason.startswith("stage failed")
+    """Whether a source may end otherwise the next time: one that is not there may be then."""
+    return outcome.reason in PASSING or outcome.stage == "worker" or outcome.reason.startswith("stage failed")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from macebench.curation.decide import Decided, LedgerRow, decide
 from macebench.curation.motion_sources import MotionSource
 from macebench.curation.observe import observe, observers_of
 from macebench.curation.records import WORK, Index, Seen, Wanted
-from macebench.curation.sources import check_sources, iter_sources
+from macebench.curation.sources import Source, check_sources, iter_sources
 from macebench.curation.stage import Stage, Task
 from macebench.engine import Crashed, EngineName, Work, run_jobs
 from macebench.errors import MediaError, UserError
@@ -88,12 +89,13 @@ class CurateJob:
     """What to curate, and how.
 
     Attributes:
-        sources: Folders, videos, list files and tables of paths.
+        sources: Folders, videos, list files and tables of paths; data sets below them are passed over.
         motions: Recordings of 3-D motion, which are rendered first (`macebench.curation.render`); their videos are kept
             in the working folder.
         out: Folder of the data set.
         config: Settings.
-        limit: Only the first so many sources in the order of their names.
+        limit: Only the first so many sources in the order of their names; a recording counts as one, however many takes
+            are made of it.
         workers: Worker processes.
         engine: ``local`` or ``ray``.
         ray_address: Of an existing Ray cluster; None starts one here. Its nodes must see all folders.
@@ -126,7 +128,10 @@ class CurateResult:
         n_clips: Clips of the data set.
         seconds: Their length.
         reasons: ``stage: reason`` -> rejected spans.
-        unfinished: Reason -> sources that may end otherwise the next time: they timed out or crashed.
+        unfinished: Reason -> sources that may end otherwise the next time: they timed out or crashed, or are not there.
+        passed_over: Folders and videos among the sources that belong to a data set and were not taken, sorted.
+        splits: Split -> its clips.
+        notes: What the splits could not have, one sentence each.
     """
 
     n_sources: int
@@ -134,6 +139,9 @@ class CurateResult:
     seconds: float
     reasons: Mapping[str, int]
     unfinished: Mapping[str, int]
+    passed_over: tuple[str, ...] = ()
+    splits: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def curate(job: CurateJob, progress: Progress | None = None, stop: threading.Event | None = None) -> CurateResult:
@@ -142,37 +150,87 @@ def curate(job: CurateJob, progress: Progress | None = None, stop: threading.Eve
     Raises:
         UserError: bad input, a full disk, or another run that works on the same folder.
     """
+    from macebench.curation._lost import check_nothing_is_lost
     from macebench.curation.dataset import assemble
 
     report = progress or _silent
     out = Path(job.out)
     if not job.motions:
-        check_sources(job.sources)
+        check_sources(job.sources, out)
     _check_folder(out)
+    passed: set[Path] = set()
     with _locked(out):
         _sweep(out)
-        sources = (*job.sources, *_rendered(job, report, stop))
+        files, recordings = chosen(job, passed.add)
+        takes = iter_sources(_rendered(job, recordings, report, stop))
         index = Index(out / WORK / "index.sqlite")
         try:
-            index.plan(iter_sources(sources), job.limit)
+            index.plan(itertools.chain(files, takes), None if job.motions else job.limit)
             index.set_state("store", str(_store(job)))
             index.set_state("plugins", json.dumps([str(Path(path).absolute()) for path in job.plugins]))
             _work_off(job, index, report, stop)
-            return assemble(out, index, job.config, report, prune=job.prune)
+            if not job.prune:
+                check_nothing_is_lost(out, index)
+            made = assemble(out, index, job.config, report, prune=job.prune, workers=job.workers)
         finally:
             index.close()
+    return dataclasses.replace(made, passed_over=tuple(sorted(map(str, passed))), **_splits(out))
 
 
-def _rendered(job: CurateJob, report: Progress, stop: threading.Event | None) -> tuple[str, ...]:
+def _splits(out: Path) -> dict[str, Any]:
+    """What the data set says of its splits."""
+    from macebench.curation.dataset import DATASET_FILE
+
+    summary = json.loads((out / DATASET_FILE).read_text("utf-8"))
+    return {"splits": summary["splits"], "notes": tuple(summary["split_notes"])}
+
+
+def chosen(
+    job: CurateJob, passed: Callable[[Path], None] | None = None
+) -> tuple[Iterable[Source], tuple[MotionSource, ...]]:
+    """The files and the recordings of a job; where there are recordings, `CurateJob.limit` is applied to both together.
+
+    Args:
+        job: The job.
+        passed: Called with every folder or video that is passed over.
+
+    Raises:
+        UserError: as `iter_sources`, when the files are gone through.
+    """
+    found, recordings = iter_sources(job.sources, Path(job.out), passed), sorted(job.motions, key=_name)
+    if job.limit is None or not recordings:
+        return found, tuple(recordings)
+    index = Index(None)
+    try:
+        index.plan(found, job.limit)
+        files = [
+            Source(item.path, item.name, item.facts, item.refused) for some in index.chunks(CHUNK) for item in some
+        ]
+    finally:
+        index.close()
+    both: list[Source | MotionSource] = [*files, *recordings]
+    first = sorted(both, key=_name)[: job.limit]
+    return (
+        [item for item in first if isinstance(item, Source)],
+        tuple(item for item in first if isinstance(item, MotionSource)),
+    )
+
+
+def _name(source: Source | MotionSource) -> str:
+    return source.name
+
+
+def _rendered(
+    job: CurateJob, recordings: Sequence[MotionSource], report: Progress, stop: threading.Event | None
+) -> tuple[str, ...]:
     """Draw the motions, where there are some; returns the table of their videos."""
-    if not job.motions:
+    if not recordings:
         return ()
     from macebench.curation.render import render_sources
 
     table = render_sources(
-        sorted(job.motions, key=lambda source: source.name)[: job.limit], Path(job.out) / WORK / RENDERED,
-        job.config.render, workers=job.workers, engine=job.engine, ray_address=job.ray_address, stop=stop,
-        progress=lambda done, total: report("rendered", done, total),
+        recordings, Path(job.out) / WORK / RENDERED, job.config.render, workers=job.workers, engine=job.engine,
+        ray_address=job.ray_address, stop=stop, progress=lambda done, total: report("rendered", done, total),
     )  # fmt: skip
     return (str(table),)
 

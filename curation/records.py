@@ -14,6 +14,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -25,6 +26,8 @@ from macebench.errors import UserError
 from macebench.store import write_text
 
 WORK = ".work"
+CLIP_NAME = re.compile(r"([0-9a-f]{12}-[0-9]{8,})(\.[0-9a-f]{12})?\.mp4")
+"""Name of a clip's file: its id, and 12 digits of its hash for a stand-in."""
 _SCHEMA = """
 create table if not exists wanted
   (key blob primary key, name text not null, facts text not null, refused text not null, size integer);
@@ -120,6 +123,12 @@ def record_path(out: Path, source_id: str) -> Path:
 def part_path(out: Path, name: str) -> Path:
     """Where a new clip lies until its split is known."""
     return out / WORK / "clips" / name[:2] / f"{name}.mp4"
+
+
+def clip_files(out: Path, name: str) -> list[Path]:
+    """A clip's files in the splits, stand-ins included (`macebench.curation.placing`)."""
+    found = [path for path in (out / "clips").glob(f"*/{name}*.mp4") if CLIP_NAME.fullmatch(path.name)]
+    return sorted(path for path in found if path.name.partition(".")[0] == name)
 
 
 def thumbnail_path(out: Path, name: str) -> Path:
@@ -312,6 +321,11 @@ class Index:
         )
         for name, facts, sha, stage, reason in self._base.execute(query):
             yield Outcome(name, _facts(facts), sha, stage, reason)
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Hash and absolute path of every file that was ever read, wanted or not."""
+        for sha256, key in self._base.execute("select sha, key from seen where sha != ''"):
+            yield sha256, os.fsdecode(key)
 
     def costs(self) -> Iterator[Mapping[str, float]]:
         """What was measured of sources that were worked on, wanted or not."""

@@ -3,10 +3,11 @@
 `render_source` makes the videos of one recording, `render_sources` those of many and a table of them, which
 `macebench.curation.sources.iter_sources` reads: the videos then go through probe, shots, motion, person and windows.
 
-A recording is cut into *takes* of equal length, at most `RenderConfig.take_s` seconds, and each take is one video with
-a camera of its own: over a whole song a dancer walks several metres, and one camera for all of it would show a small
-dancer. The front is that of the whole recording; floor and camera are each take's (`macebench.curation._framing`).
-Memory does not grow with the pictures: they are drawn, encoded and forgotten one by one.
+A recording is cut into *takes* of equal length, at most `RenderConfig.take_s` seconds; where these would be shorter
+than `RenderConfig.min_s`, into takes of `RenderConfig.take_s`, and what is left over is not made: it is a refused row
+``too short``. Each take is one video with a camera of its own: over a whole song a dancer walks several metres, and one
+camera for all of it would show a small dancer. The front is that of the whole recording; floor and camera are each
+take's (`macebench.curation._framing`). Pictures are drawn, encoded and forgotten one by one: memory does not grow.
 
 The frame rate is the motion's; a rate above `max_fps` is divided by the smallest whole number that brings it below.
 Sound is mono at the rate of the music file, cut to the sample; picture k of a take is shown ``k / fps`` seconds after
@@ -30,6 +31,7 @@ import itertools
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -39,6 +41,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from macebench.curation._ranges import FROM_ZERO, SHARE, check_ranges
+from macebench.curation._render_table import row, write_table
 from macebench.curation.motion_sources import MotionSource
 from macebench.engine import Crashed, EngineName, Work, run_jobs
 from macebench.errors import MediaError, UserError
@@ -69,7 +72,7 @@ class RenderConfig:
         body: Whom to draw: mannequin, or smplx, smplh or smpl with the user's model file.
         smpl_dir: Folder of the SMPL model files.
         take_s: Seconds of a take at most; longer recordings are cut into equal ones.
-        min_s: Takes shorter than this are not made.
+        min_s: Takes shorter than this are not made; at most take_s.
         margin: Distance of the body to the picture's edge, as a share of width or height.
         max_fps: Highest frame rate of a video.
         floor: Height of the floor: estimate it, or file for y = 0.
@@ -138,7 +141,8 @@ def render_source(source: MotionSource, out: str | Path, config: RenderConfig | 
         config: Settings; `RenderConfig()` when None.
 
     Returns:
-        One value a take, or a single one with the reason in `refused`.
+        One value a take, the one of a remainder that is too short with the reason in `refused`; or a single one with
+        the reason when nothing can be made.
 
     Raises:
         UserError: the SMPL model is missing, the renderer's libraries are, or the disk is full.
@@ -152,15 +156,67 @@ def render_source(source: MotionSource, out: str | Path, config: RenderConfig | 
     except MediaError as error:
         return (Rendered(source, None, error.reason),)
     key = _key(source, config)
-    takes = plan_takes(len(recording.motion), recording.motion.fps, config.take_s)
+    takes, rest = _takes(recording)
     todo = [(span, _video_name(source.name, key, span[0] / recording.motion.fps)) for span in takes]
-    done = {name: facts for _, name in todo if (facts := _finished(Path(out) / name, key)) is not None}
+    done = {name: facts for span, name in todo if (facts := _finished(Path(out) / name, key, span)) is not None}
     if len(done) < len(todo):
         recording.measure(body)
     for span, name in todo:
         if name not in done:
             done[name] = _render_take(recording, span, Path(out) / name, body, key)
-    return tuple(Rendered(source, Path(out) / name, "", done[name]) for _, name in todo)
+    made = [Rendered(source, Path(out) / name, "", done[name]) for _, name in todo]
+    return (*made, *([] if rest is None else [_left_over(recording, rest)]))
+
+
+def _takes(recording: _Recording) -> tuple[list[tuple[int, int]], tuple[int, int] | None]:
+    """Spans of the takes, and of what is left over, if anything is."""
+    config, motion = recording.config, recording.motion
+    takes = plan_takes(len(motion), motion.fps, config.take_s, config.min_s)
+    return takes, (takes[-1][1], len(motion)) if takes[-1][1] < len(motion) else None
+
+
+def _left_over(recording: _Recording, rest: tuple[int, int]) -> Rendered:
+    """The end of a recording, of which no take is made."""
+    fps = recording.motion.fps
+    offset = round(recording.source.start_s * fps) / fps
+    facts = {"start_s": offset + rest[0] / fps, "end_s": offset + rest[1] / fps}
+    return Rendered(recording.source, None, "too short", facts)
+
+
+def planned_takes(source: MotionSource, out: Path, config: RenderConfig) -> tuple[tuple[float, Path | None], ...]:
+    """(Seconds, its video where there is one already) of every take that `render_source` would make.
+
+    Raises:
+        MediaError: it cannot be rendered; the reason is the one for the ledger.
+    """
+    if source.refused:
+        raise MediaError(source.refused)
+    recording, key = _read(source, config), _key(source, config)
+    fps, planned = recording.motion.fps, []
+    for span in _takes(recording)[0]:
+        video = Path(out) / _video_name(source.name, key, span[0] / fps)
+        planned.append(((span[1] - span[0]) / fps, None if _finished(video, key, span) is None else video))
+    return tuple(planned)
+
+
+def try_render(source: MotionSource, video: Path, config: RenderConfig, seconds: float = 1.0) -> tuple[float, float]:
+    """Make a video of the first seconds of a recording, to see how long it takes.
+
+    Returns:
+        Seconds for reading and measuring the recording, and seconds of drawing for each second of video.
+
+    Raises:
+        MediaError: it cannot be rendered.
+    """
+    body, start = load_body_of(config), time.perf_counter()
+    recording = _read(source, config)
+    recording.measure(body)
+    read_s = time.perf_counter() - start
+    count = min(len(recording.motion), max(2, round(seconds * recording.motion.fps)))
+    _render_take(recording, (0, 2), video, body, "")  # the first pictures of a process take longer
+    start = time.perf_counter()
+    _render_take(recording, (0, count), video, body, "")
+    return read_s, (time.perf_counter() - start) * recording.motion.fps / count
 
 
 def render_sources(
@@ -187,7 +243,7 @@ def render_sources(
         progress: Called with (recordings done, recordings in all).
 
     Returns:
-        The table's path: one row a video or refused recording, see `COLUMNS`.
+        The table's path: one row a video or refused recording, see `macebench.curation._render_table.COLUMNS`.
 
     Raises:
         UserError: see `render_source`; or two sources have one name.
@@ -208,7 +264,7 @@ def render_sources(
     if stop is not None and stop.is_set():
         raise KeyboardInterrupt
     rows = [row(item, out) for source in listed for item in made[source.name]]
-    return _write_table(out / TABLE, rows)
+    return write_table(out / TABLE, rows)
 
 
 def _run(
@@ -236,47 +292,15 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-COLUMNS = (
-    "path", "refused", "genre", "music", "performer", "split", "licence", "consent", "pairing", "source",
-    "recording", "genre_raw", "style", "title", "start_s", "end_s", "fps", "n_frames", "width", "height", "renderer",
-    "body", "floor_m", "floor_touching", "front_deg", "margin_px", "body_px", "motion_sha256", "music_sha256", "sha256",
-)  # fmt: skip
-"""Columns of the table; from ``genre`` to ``source`` they are `macebench.curation.sources.FACTS`. ``start_s`` and
-``end_s`` are seconds of the motion file; ``floor_touching`` is the share of frames whose lowest point is within 3 cm of
-the floor."""
+def plan_takes(n_frames: int, fps: float, take_s: float, min_s: float = 0.0) -> list[tuple[int, int]]:
+    """Spans (first, behind the last) of frames: as few as possible of at most `take_s` seconds, nearly equal.
 
-
-def row(rendered: Rendered, out: Path) -> dict[str, Any]:
-    """A row of the table; None where a refused recording has no value. Its `path` is then its name."""
-    source = rendered.source
-    path = rendered.path.relative_to(out.absolute()).as_posix() if rendered.path is not None else source.name
-    known: dict[str, Any] = {
-        "path": path, "refused": rendered.refused, "genre": source.genre, "music": source.music_id, "performer": "",
-        "split": source.split, "licence": source.licence, "consent": "", "pairing": source.pairing,
-        "source": source.collection, "recording": source.name, "genre_raw": source.genre_raw, "style": source.style,
-        "title": source.title,
-    }  # fmt: skip
-    return {name: known.get(name, rendered.facts.get(name)) for name in COLUMNS}
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]]) -> Path:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from macebench.store import atomic_write
-
-    kinds: dict[str, Any] = dict.fromkeys(COLUMNS, pa.string())
-    numbers = ("start_s", "end_s", "fps", "floor_m", "floor_touching", "front_deg", "margin_px", "body_px")
-    kinds |= dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(("n_frames", "width", "height"), pa.int64())
-    table = pa.Table.from_pylist(rows, schema=pa.schema(list(kinds.items())))
-    with atomic_write(path) as temporary:
-        pq.write_table(table, temporary)
-    return path
-
-
-def plan_takes(n_frames: int, fps: float, take_s: float) -> list[tuple[int, int]]:
-    """Spans (first, behind the last) of frames: as few as possible of at most `take_s` seconds, nearly equal."""
+    Where equal ones would be shorter than `min_s`, all have `take_s` and the end of the recording is in none.
+    """
     count = max(1, math.ceil(n_frames / (take_s * fps) - 1e-9))
+    if count > 1 and n_frames // count < min_s * fps - 1e-6:
+        length = math.floor(take_s * fps + 1e-6)
+        return [(k * length, (k + 1) * length) for k in range(n_frames // length)]
     edges = [round(n_frames * k / count) for k in range(count + 1)]
     return list(itertools.pairwise(edges))
 
@@ -413,15 +437,16 @@ def _video_name(name: str, key: str, start_s: float) -> str:
     return f"{name}-{key[:12]}-{round(1000 * start_s):08d}.mp4"
 
 
-def _finished(video: Path, key: str) -> dict[str, Any] | None:
-    """The record of a video that was made before, or None."""
+def _finished(video: Path, key: str, span: tuple[int, int]) -> dict[str, Any] | None:
+    """The record of a video of these frames that was made before, or None."""
     from macebench.media import file_sha256
 
     try:
         facts: dict[str, Any] = json.loads(video.with_suffix(".json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    whole = video.is_file() and facts.get("key") == key and file_sha256(video) == facts.get("sha256")
+    same = (facts.get("key"), facts.get("n_frames")) == (key, span[1] - span[0])
+    whole = video.is_file() and same and file_sha256(video) == facts.get("sha256")
     return facts if whole else None
 
 

@@ -1,7 +1,9 @@
 """Dividing clips into train, val and test so that nothing of a test clip was seen in training.
 
 Clips that share a source, a piece of music or a performer (`SplitConfig.by`) form a component, directly or through
-others; a component is moved as a whole. Official splits are kept: a clip with one takes its component along.
+others; a component is moved as a whole. Music is shared by its name, or by its sound where clips have a group of equal
+sound (`macebench.curation.sounds`). Official splits are kept: a clip with one takes its component along. Equal sound
+joins no clips that official lists put into different splits; a note says so.
 
 The other components are ranked by a hash of the seed and of their sources. In this order they fill the test split:
 a component is taken when its genres have room (the genre's share in all clips times the size of the split, and half of
@@ -14,6 +16,7 @@ sources and the test split stays at 500 clips, where at least 1.1 % must move.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections import Counter, defaultdict
@@ -44,6 +47,7 @@ class ClipInfo:
         genre: Its genre; None or empty when not known.
         official_split: ``train``, ``val`` or ``test`` when a published list says so.
         duration_s: Seconds.
+        sound: Its group of clips with the same sound; None or empty when there is none.
     """
 
     clip_id: str
@@ -53,6 +57,7 @@ class ClipInfo:
     genre: str | None = None
     official_split: str | None = None
     duration_s: float = 0.0
+    sound: str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ def plan_splits(clips: Sequence[ClipInfo], config: SplitConfig | None = None) ->
     free = [part for part in parts if part.official is None]
     if free and not taken["train"]:
         largest = max(free, key=lambda part: (part.size, part.rank(f"{config.seed}/test")))
-        free.remove(largest)
+        free = [part for part in free if part is not largest]
         taken["train"].append(largest)
     total = sum(part.size for part in parts)
     overall = _genres(parts)
@@ -163,10 +168,23 @@ def plan_splits(clips: Sequence[ClipInfo], config: SplitConfig | None = None) ->
         ranked = sorted(free, key=lambda part: (part.rank(f"{config.seed}/{split}"), part.clip_ids))
         chosen = _choose(ranked, wish, taken[split], overall)
         taken[split] += chosen
-        there, free = free, [part for part in free if part not in chosen]
+        names = {part.clip_ids[0] for part in chosen}
+        there, free = free, [part for part in free if part.clip_ids[0] not in names]
         notes += _size_notes(split, wish, taken[split], there, parts, config)
     taken["train"] += free
-    return _plan(taken, overall, config, notes)
+    plan = _plan(taken, overall, config, notes)
+    return dataclasses.replace(plan, notes=(*plan.notes, *_sound_notes(clips, plan.splits, config)))
+
+
+def _sound_notes(clips: Iterable[ClipInfo], splits: Mapping[str, str], config: SplitConfig) -> list[str]:
+    """Whether official splits have torn groups of equal sound apart."""
+    places: dict[str, set[str]] = defaultdict(set)
+    for clip in clips if "music" in config.by else ():
+        if clip.sound:
+            places[clip.sound].add(splits[clip.clip_id])
+    torn = sum(len(names) > 1 for names in places.values())
+    what = "group of clips with the same sound is" if torn == 1 else "groups of clips with the same sound are"
+    return [f"{torn} {what} in several splits: official splits are kept."] if torn else []
 
 
 def _all_together(parts: Sequence[Component], config: SplitConfig) -> str:
@@ -190,23 +208,59 @@ def find_components(clips: Sequence[ClipInfo], config: SplitConfig) -> list[Comp
         twice = Counter(clip.clip_id for clip in clips).most_common(1)[0][0]
         raise UserError(f"the clip id {twice!r} occurs twice.")
     listed = read_official(Path(config.official)) if config.official else {}
-    parent = {clip_id: clip_id for clip_id in by_id}
+    forest = _Forest(by_id)
+    first: dict[tuple[str, str], str] = {}
+    for clip_id in sorted(by_id):
+        for key in _keys(by_id[clip_id], config.by):
+            forest.join(clip_id, first.setdefault(key, clip_id))
+    if "music" in config.by:
+        _join_sounds(forest, [by_id[clip_id] for clip_id in sorted(by_id)], listed)
+    members: dict[str, list[ClipInfo]] = defaultdict(list)
+    for clip_id in sorted(by_id):
+        members[forest.root(clip_id)].append(by_id[clip_id])
+    return [_component(group, listed) for _, group in sorted(members.items())]
 
-    def root(name: str) -> str:
+
+class _Forest:
+    """Names that are joined; the root of those that hang together is the smallest of them."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._parent = {name: name for name in names}
+
+    def root(self, name: str) -> str:
+        parent = self._parent
         while parent[name] != name:
             parent[name] = parent[parent[name]]
             name = parent[name]
         return name
 
-    first: dict[tuple[str, str], str] = {}
-    for clip_id in sorted(by_id):
-        for key in _keys(by_id[clip_id], config.by):
-            low, high = sorted((root(clip_id), root(first.setdefault(key, clip_id))))
-            parent[high] = low
-    members: dict[str, list[ClipInfo]] = defaultdict(list)
-    for clip_id in sorted(by_id):
-        members[root(clip_id)].append(by_id[clip_id])
-    return [_component(group, listed) for _, group in sorted(members.items())]
+    def join(self, one: str, other: str) -> None:
+        low, high = sorted((self.root(one), self.root(other)))
+        self._parent[high] = low
+
+
+def _join_sounds(forest: _Forest, clips: Sequence[ClipInfo], listed: Mapping[str, str]) -> None:
+    """Join clips of equal sound, but none that are in different official splits; `clips` are in the order of ids."""
+    official: dict[str, str] = {}
+    for clip in clips:
+        split = _official_of(clip, listed)
+        if split is not None:
+            official.setdefault(forest.root(clip.clip_id), split)
+    first: dict[str, str] = {}
+    for clip in clips:
+        if not clip.sound:
+            continue
+        one, other = forest.root(clip.clip_id), forest.root(first.setdefault(clip.sound, clip.clip_id))
+        split = official.get(one, official.get(other))
+        if official.get(other, split) == split:
+            forest.join(one, other)
+            if split is not None:
+                official[forest.root(one)] = split
+
+
+def _official_of(clip: ClipInfo, listed: Mapping[str, str]) -> str | None:
+    names = (clip.clip_id, clip.source_id, clip.music_id or "")
+    return next((listed[name] for name in names if name in listed), clip.official_split or None)
 
 
 def _keys(clip: ClipInfo, by: Iterable[str]) -> Iterable[tuple[str, str]]:
@@ -220,8 +274,7 @@ def _keys(clip: ClipInfo, by: Iterable[str]) -> Iterable[tuple[str, str]]:
 def _component(group: Sequence[ClipInfo], listed: Mapping[str, str]) -> Component:
     official: dict[str, str] = {}
     for clip in group:
-        names = (clip.clip_id, clip.source_id, clip.music_id or "")
-        split = next((listed[name] for name in names if name in listed), clip.official_split or None)
+        split = _official_of(clip, listed)
         if split is not None and split not in SPLITS:
             raise UserError(f"clip {clip.clip_id} has the official split {split!r}.", hint=f"Allowed: {SPLITS}.")
         if split is not None:

@@ -4,7 +4,8 @@ Input are the rows of ``clips.parquet`` (`macebench.tables.read_clips`) of one m
 the rows of that protocol's reference set. Rows are sorted by clip id, so their order does not matter.
 
 - A *clip* metric's column is the mean over the clips with a finite value, summed exactly (`math.fsum`). A column that
-  names a `weight` is the mean weighted by that other column; a clip without a positive weight has no value then.
+  names a `weight` is the mean weighted by that other column; a clip without a positive weight has no value then. Where
+  the weights differ a note gives the plain mean, too: VBench reports that one on several GPUs.
 - A *set* metric gets the feature vectors of both sets. ``n`` counts the generated clips that have the
   feature. With fewer than two vectors on either side there is no value.
 - Every clip is counted once in each score: in ``n``, or in ``n_unscored`` under a reason. Reasons of a clip
@@ -40,6 +41,7 @@ TOO_FEW_REFERENCE = "reference has fewer than 2 clips with features"
 NO_REASON = "no reason given"
 NOT_FINITE = "value is not finite"
 NO_WEIGHT = "value has no weight"
+UNWEIGHTED = "plain mean over clips"
 FEATURE_NOT_FINITE = "feature is not finite"
 
 
@@ -159,6 +161,8 @@ def _clip_score(rows: Sequence[_Row], column: Column, protocol_hash: str) -> Sco
         else:
             reasons[_reason(row, column.name, value)] += 1
     mean = math.fsum(map(operator.mul, values, weights)) / math.fsum(weights) if values else math.nan
+    if len(set(weights)) > 1:
+        notes[f"{UNWEIGHTED}: {math.fsum(values) / len(values):.10g}"] += len(values)
     return _score(column, mean, len(values), protocol_hash, reasons=reasons, notes=notes)
 
 

@@ -1,6 +1,6 @@
 """Scoring generated videos against the reference's videos of the same dances, frame by frame (track ``animation``).
 
-`score_pairs` pairs the clips (`macebench.pairs`), reads both videos of a pair once and together, feeds every pair
+`score_pairs` takes pairs of clips (`macebench.pairs`), reads both videos of a pair once and together, feeds every pair
 statistic and every frame statistic that the store lacks, and makes rows as the other tracks have them. What was
 computed is kept in the store under both videos' hashes, the alignment and the statistic's own ingredients, so a run
 that was killed goes on where it stopped.
@@ -14,34 +14,42 @@ that was killed goes on where it stopped.
 
 from __future__ import annotations
 
-import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from macebench import registry
 from macebench.aggregate import aggregate
 from macebench.clips import ClipSet, set_hash
 from macebench.engine import Crashed, EngineName, Work, run_jobs
-from macebench.errors import MediaError, Unscorable, UserError
-from macebench.extract import LASTING, ClipPlan, code_hash, failure_ingredients, lacking_weights, statistic_ingredients
+from macebench.errors import MediaError, Unscorable, UserError, WeightsMissingError
+from macebench.extract import (
+    LASTING,
+    ClipPlan,
+    code_hash,
+    failure_ingredients,
+    lacking_weights,
+    own_ingredients,
+    statistic_ingredients,
+)
 from macebench.pairs import (
     NO_GENERATED,
     NO_REFERENCE,
     Pair,
     PairStatistic,
     aligned,
+    alignments,
     check_pairs,
-    pair_clips,
     rows_table,
 )
+from macebench.prepare import UNKNOWN, network_variables
 from macebench.protocol import PixelRules, Protocol, Reference
 from macebench.registry import Metric
-from macebench.results import FEATURE_PREFIX
-from macebench.scoring import needed, score_clip
+from macebench.scoring import joined, needed, score_clip, with_reasons
 from macebench.store import Artifact, Ingredients, Store
 from macebench.tables import ClipRow
 from macebench.types import Clip, Evidence, FloatArray, FrameStatistic, Missing, Score
@@ -52,6 +60,8 @@ if TYPE_CHECKING:
 PAIRS, FRAMES = "pairs", "frames"
 NOT_COMPUTED, NO_FILE = "not computed", "file not found"
 REFERENCE_MODEL = "reference"
+PAIR_RECORD = 2
+"""Version of what is stored beside a pair statistic: the compared span and the notes on both pictures."""
 NO_POSE = Missing("not part of this track")
 Progress = Callable[[int, int], None]
 Role = Literal["generated", "reference"]
@@ -67,6 +77,7 @@ class PairPlan:
         pairs: Names of pair statistics.
         frames: Names of frame statistics of whole videos.
         plugins: Plugin files to load.
+        networks: Environment variables that say where and how networks run, for workers on another machine.
     """
 
     store: Path
@@ -74,6 +85,7 @@ class PairPlan:
     pairs: tuple[str, ...]
     frames: tuple[str, ...]
     plugins: tuple[Path, ...] = ()
+    networks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,26 +104,50 @@ class PairedScores:
     scores: tuple[Score, ...]
 
 
-def resolve_animation(protocol: Protocol, reference: ClipSet, align: Iterable[str] = ()) -> Protocol:
-    """The protocol with the reference set and the alignment written into it; both are part of its hash.
+def resolve_animation(
+    protocol: Protocol, reference: ClipSet, align: Iterable[str] = (), metrics: Sequence[Metric] | None = None
+) -> Protocol:
+    """The protocol with the reference set, the alignment and its networks written into it; all are part of its hash.
+
+    Args:
+        protocol: With a section ``pixels``.
+        reference: The videos that the generated ones should equal.
+        align: As `macebench.pairs.alignments` takes them.
+        metrics: What will be computed; None is the protocol's own.
 
     Raises:
         UserError: the protocol has no section ``pixels``, or the alignment is not known.
     """
-    rules = PixelRules.model_validate(protocol.need_pixels().model_dump() | {"align": tuple(align)})
+    rules = PixelRules.model_validate(protocol.need_pixels().model_dump() | {"align": alignments(align)})
     described = Reference(name=reference.name, sha256=set_hash(reference.clips), n=len(reference.clips))
-    return protocol.resolve(None, described).model_copy(update={"pixels": rules})
+    networks = _networks(_chosen(protocol, metrics), rules)
+    return protocol.resolve(None, described, networks).model_copy(update={"pixels": rules})
+
+
+def _chosen(protocol: Protocol, metrics: Sequence[Metric] | None) -> list[Metric]:
+    return [registry.get_metric(name) for name in protocol.metrics] if metrics is None else list(metrics)
+
+
+def _networks(metrics: Sequence[Metric], rules: PixelRules) -> dict[str, Mapping[str, Any]]:
+    """What the statistics depend on beside the frames, such as weights and the number type."""
+    found: dict[str, Mapping[str, Any]] = {
+        name: registry.get("statistics", name).ingredients(rules) for name in sorted(_wanted(metrics, PAIRS))
+    }
+    for name in sorted(_wanted(metrics, FRAMES)):
+        try:
+            found[name] = own_ingredients(name)
+        except WeightsMissingError:
+            found[name] = {"weights_sha256": UNKNOWN}
+    return {name: values for name, values in found.items() if values}
 
 
 def score_pairs(
-    generated: ClipSet,
-    reference: ClipSet,
+    pairs: Sequence[Pair],
     protocol: Protocol,
     *,
     store: Store,
     metrics: Sequence[Metric] | None = None,
     model: str = "external",
-    table: Mapping[str, str] | None = None,
     workers: int = 1,
     engine: EngineName = "local",
     plugins: tuple[Path, ...] = (),
@@ -120,33 +156,29 @@ def score_pairs(
     """Score generated videos against the reference's.
 
     Args:
-        generated: The evaluated videos.
-        reference: The videos they should equal.
+        pairs: The evaluated videos and those that they should equal (`macebench.pairs.pair_clips`).
         protocol: Resolved by `resolve_animation`.
         store: Where intermediate results are kept.
         metrics: What to compute; None is the protocol's own.
         model: Name of the rows.
-        table: Generated id -> reference id, for names that do not agree.
         workers: Worker processes.
         engine: ``local`` or ``ray``.
         plugins: Python files that register more.
         progress: Called with pairs done and pairs in all.
 
     Raises:
-        UserError: nothing can be paired, or videos do not fit and the protocol's alignment does not say what to do.
+        UserError: videos do not fit and the protocol's alignment does not say what to do.
     """
     from macebench.media import Decoder
 
-    chosen = [registry.get_metric(name) for name in protocol.metrics] if metrics is None else list(metrics)
-    rules = protocol.need_pixels()
-    pairs = pair_clips(generated.clips, reference.clips, table)
+    chosen, rules = _chosen(protocol, metrics), protocol.need_pixels()
     with Decoder() as decoder:
         check_pairs(pairs, rules.align, decoder)
     lacking = lacking_weights(_wanted(chosen, PAIRS) | _wanted(chosen, FRAMES))
     plan = PairPlan(
         store.root, rules,
         tuple(sorted(_wanted(chosen, PAIRS) - lacking.keys())),
-        tuple(sorted(_wanted(chosen, FRAMES) - lacking.keys())), plugins,
+        tuple(sorted(_wanted(chosen, FRAMES) - lacking.keys())), plugins, network_variables(),
     )  # fmt: skip
     outcomes = _extract_all(plan, store, pairs, workers, engine, progress)
     scorer = _Scorer(plan, store, protocol, chosen, lacking)
@@ -169,7 +201,7 @@ def pair_ingredients(pair: Pair, name: str, rules: PixelRules) -> Ingredients:
     inputs = {"generated": _hash(pair.generated), "reference": _hash(pair.reference)}
     settings = {
         "name": name, "code": code_hash("statistics", name), "align": list(rules.align),
-        "rules": dict(statistic.ingredients(rules)),
+        "rules": dict(statistic.ingredients(rules)), "record": PAIR_RECORD,
     }  # fmt: skip
     return Ingredients("pair", int(statistic.version), inputs, settings)
 
@@ -233,6 +265,7 @@ def setup_pair_worker(plan: PairPlan) -> None:
     global _worker  # noqa: PLW0603 - the state of a worker process
     from macebench.media import Decoder
 
+    os.environ.update(plan.networks)
     for path in plan.plugins:
         registry.load_plugin(path)
     stack = ExitStack()
@@ -271,12 +304,14 @@ class _Stream:
     def __init__(self, decoder: Decoder, clip: Clip, names: Sequence[str]) -> None:
         self.clip = clip
         self.error: MediaError | None = None
+        self.notes: tuple[str, ...] = ()
         self._statistics: dict[str, FrameStatistic] = {name: registry.get("statistics", name)() for name in names}
         self._first, self._last, self._count = 0.0, 0.0, 0
         self.batches = self._read(decoder)
 
     def _read(self, decoder: Decoder) -> Iterator[FrameBatch]:
         try:
+            self.notes = decoder.probe(self.clip.path).notes
             for batch in decoder.frames(self.clip.path):
                 for statistic in self._statistics.values():
                     statistic.update(batch.frames, batch.times_s)
@@ -290,7 +325,7 @@ class _Stream:
     @property
     def duration_s(self) -> float:
         """Length of the picture that has been read, in seconds."""
-        return (self._last - self._first) * self._count / max(self._count - 1, 1)
+        return _span(self._first, self._last, self._count)
 
     def finish(self, store: Store, reasons: dict[str, str], role: str) -> None:
         """Read what is left and store the frame statistics, or note why there are none."""
@@ -303,13 +338,18 @@ class _Stream:
             pass
         if self.error is None:
             for name, statistic in self._statistics.items():
-                artifact = Artifact({"value": statistic.result()}, {"duration_s": self.duration_s})
-                store.put(statistic_ingredients(self.clip, name), artifact)
+                meta = {"duration_s": self.duration_s, "notes": list(self.notes)}
+                store.put(statistic_ingredients(self.clip, name), Artifact({"value": statistic.result()}, meta))
             return
         reasons[role] = self.error.reason
         if self.error.reason in LASTING:
             meta = {"reason": self.error.reason, "detail": self.error.detail}
             store.put(failure_ingredients(self.clip, _unread(store.root)), Artifact({}, meta))
+
+
+def _span(first_s: float, last_s: float, count: int) -> float:
+    """Length of `count` frames in seconds; the last lasts as long as the others on average."""
+    return (last_s - first_s) * count / max(count - 1, 1)
 
 
 def _compare(
@@ -319,9 +359,10 @@ def _compare(
     rules, store = worker.plan.rules, worker.store
     running: dict[str, PairStatistic] = {name: registry.get("statistics", name)(rules) for name in names}
     refused: dict[str, str] = {}
-    problem, count = "", 0
+    problem, count, first, last = "", 0, 0.0, 0.0
     try:
         for batch in aligned(ours.batches, theirs.batches, rules.align):
+            first, last = float(batch.times_s[0]) if not count else first, float(batch.times_s[-1])
             count += len(batch.times_s)
             for name in list(running):
                 try:
@@ -336,7 +377,8 @@ def _compare(
         if error.reason not in LASTING:
             reasons["pair"] = problem
             return
-    meta = {"duration_s": ours.duration_s, "n_frames": count}
+    notes = [*ours.notes, *(f"reference: {note}" for note in theirs.notes)]
+    meta = {"duration_s": None if problem else _span(first, last, count), "n_frames": count, "notes": notes}
     for name in names:
         reason = problem or refused.get(name, "")
         arrays = {} if reason else {"value": running[name].result()}
@@ -367,19 +409,27 @@ class _Scorer:
     def _row(self, pair: Pair, role: Role, outcome: PairOutcome, model: str, metrics: Sequence[Metric]) -> ClipRow:
         own = pair.generated if role == "generated" else pair.reference
         clip = own or Clip(pair.clip_id, Path(pair.clip_id), "")
-        frames: dict[str, FloatArray] = {}
-        reasons = {f"{kind}:{name}": self.lacking[name] for kind in (PAIRS, FRAMES) for name in self.lacking}
-        duration = math.nan
+        taken = _Taken({f"{kind}:{name}": self.lacking[name] for kind in (PAIRS, FRAMES) for name in self.lacking})
         for name in self.plan.pairs if role == "generated" else ():
-            artifact, reason = self._pair_value(pair, name, outcome)
-            duration = _take(f"{PAIRS}:{name}", artifact, reason, frames, reasons, duration)
+            taken.take(f"{PAIRS}:{name}", *self._pair_value(pair, name, outcome))
         for name in self.plan.frames:
-            artifact, reason = self._frame_value(own, name, outcome.reasons.get(role, outcome.reasons.get("pair", "")))
-            duration = _take(f"{FRAMES}:{name}", artifact, reason, frames, reasons, duration)
-        evidence = Evidence(clip, duration, NO_POSE, NO_POSE, frames)
-        able = [metric for metric in metrics if not _blocked(metric, reasons)]
-        row = score_clip(evidence, self.protocol, able, model=model, role=role)
-        return _with_reasons(row, [(metric, _blocked(metric, reasons)) for metric in metrics if metric not in able])
+            problem = outcome.reasons.get(role, outcome.reasons.get("pair", ""))
+            taken.take(f"{FRAMES}:{name}", *self._frame_value(own, name, problem))
+        reasons = {metric.name: _blocked(metric, taken.reasons) for metric in metrics}
+        alike: dict[tuple[str, ...], list[Metric]] = {(): []}
+        for metric in metrics:
+            if not reasons[metric.name]:
+                alike.setdefault(taken.notes_of(metric), []).append(metric)
+        rows = [
+            score_clip(
+                Evidence(clip, taken.duration_s, NO_POSE, NO_POSE, taken.frames, notes=notes), self.protocol, group,
+                model=model, role=role,
+            )
+            for notes, group in alike.items()
+        ]  # fmt: skip
+        return with_reasons(
+            joined(rows), [(metric, reasons[metric.name]) for metric in metrics if reasons[metric.name]]
+        )
 
     def _pair_value(self, pair: Pair, name: str, outcome: PairOutcome) -> tuple[Artifact | None, str]:
         if pair.generated is None or pair.reference is None:
@@ -401,31 +451,34 @@ class _Scorer:
         return artifact, "" if artifact is not None else problem or NOT_COMPUTED
 
 
-def _take(
-    need: str, artifact: Artifact | None, reason: str, frames: dict[str, FloatArray], reasons: dict[str, str],
-    duration: float,
-) -> float:  # fmt: skip
-    """Sort a result into values and reasons; the picture's length comes back."""
-    if artifact is None or reason:
-        reasons[need] = reason or NOT_COMPUTED
-    else:
-        frames[need.partition(":")[2]] = artifact.arrays["value"]
-    return duration if artifact is None else float(artifact.meta["duration_s"])
+@dataclass
+class _Taken:
+    """What the store has of one row: values, why there are none, and notes on the pictures, by need."""
+
+    reasons: dict[str, str]
+    frames: dict[str, FloatArray] = field(default_factory=dict)
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    duration_s: float = math.nan
+
+    def take(self, need: str, artifact: Artifact | None, reason: str) -> None:
+        """Sort one result in. The length is that of the compared span; of the whole picture where none was."""
+        if artifact is None or reason:
+            self.reasons[need] = reason or NOT_COMPUTED
+        else:
+            self.frames[need.partition(":")[2]] = artifact.arrays["value"]
+        if artifact is not None:
+            self.notes[need] = tuple(artifact.meta.get("notes", ()))
+            length = artifact.meta["duration_s"]
+            if math.isnan(self.duration_s) and length is not None:
+                self.duration_s = float(length)
+
+    def notes_of(self, metric: Metric) -> tuple[str, ...]:
+        """What a reader must know of the pictures that a metric rests on."""
+        needs = sorted(needed([metric])[1])
+        return tuple(dict.fromkeys(note for need in needs for note in self.notes.get(need, ())))
 
 
 def _blocked(metric: Metric, reasons: Mapping[str, str]) -> str:
     """Why a metric cannot be computed, or an empty text."""
     needs = needed([metric])[1]
     return next((reasons[need] for need in sorted(needs) if need in reasons), "")
-
-
-def _with_reasons(row: ClipRow, blocked: Sequence[tuple[Metric, str]]) -> ClipRow:
-    """The row with the columns that could not be computed, and why."""
-    values, reasons = dict(row.values), dict(row.reasons)
-    for metric, reason in blocked:
-        if metric.feature is not None:
-            reasons[FEATURE_PREFIX + metric.feature] = reason
-            continue
-        for column in metric.columns:
-            values[column.name], reasons[column.name] = math.nan, reason
-    return dataclasses.replace(row, values=values, reasons=reasons)

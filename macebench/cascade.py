@@ -111,12 +111,14 @@ class Rendered:
         truth: Videos of the ground-truth motions.
         failed: Clip id -> why a pair has no videos.
         notes: What was done to pairs, such as ``cut to the shorter motion``: note -> count.
+        ids: The videos of this run; other files in the folders are left of an earlier one. None means all.
     """
 
     generated: Path
     truth: Path
     failed: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
+    ids: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def run_cascade(config: CascadeConfig, progress: Progress = silent) -> Cascade:
             EvalConfig(
                 reference=str(rendered.truth), out=runs[name], videos=videos, model=name, protocols=config.protocols,
                 pose=config.pose, pose_settings=config.pose_settings, limit=config.limit, workers=config.workers,
-                store=config.store, plugins=config.plugins,
+                store=config.store, plugins=config.plugins, only=rendered.ids, only_reference=rendered.ids,
             ),
             progress,
         )  # fmt: skip
@@ -257,7 +259,8 @@ def _render_all(config: CascadeConfig, pairs: list[tuple[Clip, Clip]], progress:
             f"no pair could be rendered; {first}: {failed[first]}",
             hint="The mannequin is posed by rotations: give .npz motions with `rotations`, BVH or SMPL parameters.",
         )
-    return Rendered(rendered.generated, rendered.truth, failed, notes)
+    made = frozenset(truth.clip_id for _, truth in pairs) - failed.keys()
+    return Rendered(rendered.generated, rendered.truth, failed, notes, made)
 
 
 def _render_pair(

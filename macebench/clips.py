@@ -136,13 +136,14 @@ def _sound(kind: Kind, folder: Path, music: Path | None) -> _Sounds:
 
 
 def parse_spec(spec: str) -> tuple[Path, str | None]:
-    """Folder and split of ``DIR`` or ``DIR:SPLIT``. Raises `UserError` when the folder does not exist."""
+    """Folder and split of ``DIR`` or ``DIR:SPLIT``. Raises `UserError` when there is no such folder."""
     path, split = Path(spec), None
     if not path.exists() and ":" in spec:
         head, _, split = spec.rpartition(":")
         path = Path(head)
     if not path.is_dir():
-        raise UserError(f"folder {path} does not exist.", hint="Give a folder of clips, or a data set folder.")
+        what = f"{path} is a file; a folder is wanted." if path.is_file() else f"folder {path} does not exist."
+        raise UserError(what, hint="Give a folder of clips, or a data set folder.")
     return path, split
 
 

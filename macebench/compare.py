@@ -5,22 +5,21 @@ paired by id and music, and the pieces of one file, or of one piece of music, st
 
 - Set metrics (Fréchet distance and the like): paired permutation test. They have no interval; shown beside the
   difference is the band that chance alone gives.
-- Means of clip metrics: sign flip test, studentised bootstrap over clusters, Cohen's d_z.
+- Means of clip metrics: sign flip test, studentised bootstrap over clusters, Cohen's d_z. A mean that weights clips
+  (by their frame pairs) is compared as that: swapped and drawn are values with their weights.
 - All p-values of a protocol are adjusted after Holm.
 - Tested is whether two values differ. Where nearer to the reference's value is better, that names no better model when
   the two lie on both sides of it and about as far away (`compare_records.Contrast.opposite`).
 
 The statistics are in `macebench.metrics.statistics`, the schema of the result in `macebench.compare_records`.
 Metrics whose permutations are costly get at most `COSTLY_PERMUTATIONS` of them. A standard error (``*_se``) is no score
-and is not tested.
+and is not tested, and neither is a column that only weights another one.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -29,13 +28,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from macebench.aggregate import metrics_of, reference_scores, values_of
+from macebench.compare_pairs import Pairs, Row, Usable, pair_rows, parts_of, usable_pairs, vector_of
 from macebench.compare_records import Comparison, Contrast, Favours, ProtocolComparison, Side, as_csv, number
 from macebench.errors import Unscorable, UserError
 from macebench.metrics import statistics
 from macebench.metrics._sets import MIN_INFINITY, MIN_KERNEL
 from macebench.protocol import Protocol
 from macebench.registry import Column, Metric
-from macebench.results import CLIPS_FILE, FEATURE_PREFIX, Entry, RunResult, ScoreRecord, split_piece
+from macebench.results import CLIPS_FILE, EXTRAPOLATED, FEATURE_PREFIX, Entry, RunResult, ScoreRecord
 from macebench.run import Progress, silent
 from macebench.store import atomic_write, write_text
 from macebench.tables import read_clips
@@ -49,10 +49,8 @@ COSTLY_PERMUTATIONS = 500
 ERROR_SUFFIX = "_se"
 UNKNOWN_METRIC = "no registered metric; give its --plugin"
 TOO_FEW = "fewer than 2 independent pairs"
-NO_REASON = "no reason given"
 _AGREE = 1e-6
 _SAME_STATISTIC = 1e-9
-_Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,16 +84,6 @@ class _Settings:
     n_permutations: int
     seed: int
     level: float
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """Clips of both models; what happened to the others; and which belong together."""
-
-    first: tuple[_Row, ...]
-    second: tuple[_Row, ...]
-    clusters: tuple[str, ...]
-    unpaired: dict[str, int]
 
 
 def compare_runs(
@@ -217,14 +205,16 @@ def _compare(one: _Run, two: _Run, protocol: Protocol, settings: _Settings, prog
     digest = protocol.hash
     _check_references(one, two, digest)
     mine, theirs = one.rows(digest, "generated"), two.rows(digest, "generated")
-    pairs = _pair(mine, theirs)
+    pairs = pair_rows(mine, theirs)
     reference = one.reference(digest)
     metrics, unknown = _metrics(one, two, protocol)
     own = {score.name: score.value for score in reference_scores(reference, protocol, metrics)}
+    weights = {column.weight for metric in metrics for column in metric.columns}
     tests: list[Contrast] = []
     for done, metric in enumerate(metrics):
         if metric.feature is None:
-            found = [_mean_test(metric, column, pairs, settings) for column in metric.columns]
+            scores = [column for column in metric.columns if column.name not in weights]
+            found = [_mean_test(metric, column, pairs, settings) for column in scores]
         else:
             found = _set_tests(metric, pairs, reference, protocol, settings)
         tests += [_judged(test, own.get(test.name, math.nan)) for test in found]
@@ -280,10 +270,10 @@ def _check_references(one: _Run, two: _Run, digest: str) -> None:
         )
 
 
-def _differ(mine: _Row, theirs: _Row) -> bool:
+def _differ(mine: Row, theirs: Row) -> bool:
     """Whether two reference rows hold different features or values."""
     for name in mine.keys() & theirs.keys():
-        a, b = (_vector(row, name) if name.startswith(FEATURE_PREFIX) else row[name] for row in (mine, theirs))
+        a, b = (vector_of(row, name) if name.startswith(FEATURE_PREFIX) else row[name] for row in (mine, theirs))
         if a is None or b is None or isinstance(a, str):
             if (a is None) != (b is None) or (name == "sha256" and a != b):
                 return True
@@ -292,94 +282,29 @@ def _differ(mine: _Row, theirs: _Row) -> bool:
     return False
 
 
-def _pair(first: Sequence[_Row], second: Sequence[_Row]) -> _Pairs:
-    theirs = {str(row["clip_id"]): row for row in second}
-    mine = {str(row["clip_id"]) for row in first}
-    unpaired: Counter[str] = Counter()
-    unpaired["only in the second run"] = len(theirs.keys() - mine)
-    a, b, clusters = [], [], []
-    for row in first:
-        other = theirs.get(str(row["clip_id"]))
-        if other is None:
-            unpaired["only in the first run"] += 1
-        elif row["music_sha256"] != other["music_sha256"]:
-            unpaired["other music"] += 1
-        else:
-            a.append(row)
-            b.append(other)
-            # Pieces of one file have its music; without a hash of the music the file is what is known.
-            clusters.append(str(row["music_sha256"]) or split_piece(str(row["clip_id"]))[0])
-    return _Pairs(tuple(a), tuple(b), tuple(clusters), {key: n for key, n in sorted(unpaired.items()) if n})
-
-
-def _shared_music(first: Sequence[_Row], second: Sequence[_Row]) -> int | None:
+def _shared_music(first: Sequence[Row], second: Sequence[Row]) -> int | None:
     """Sound files that clips of both sides have; None when one side knows none."""
     mine, theirs = ({str(row["music_sha256"]) for row in rows} - {""} for rows in (first, second))
     return len(mine & theirs) if mine and theirs else None
 
 
-def _vector(row: _Row, name: str) -> FloatArray | None:
-    cell = row.get(name)
-    return np.asarray(cell, dtype=np.float64) if isinstance(cell, np.ndarray | list | tuple) else None
-
-
-@dataclass(frozen=True)
-class _Usable:
-    """The pairs in which both clips have a value: (n,) or (n, F) of each, clusters, and why others have none."""
-
-    first: FloatArray
-    second: FloatArray
-    clusters: tuple[str, ...]
-    unscored: dict[str, int]
-
-    @property
-    def n(self) -> int:
-        return len(self.first)
-
-    @property
-    def n_clusters(self) -> int:
-        return len(set(self.clusters))
-
-
-def _usable(pairs: _Pairs, key: str) -> _Usable:
-    """Values or vectors under `key` of the pairs that have both."""
-    a, b, clusters = [], [], []
-    lost: Counter[str] = Counter()
-    for first, second, cluster in zip(pairs.first, pairs.second, pairs.clusters, strict=True):
-        values = []
-        for side, row in (("first", first), ("second", second)):
-            value = _vector(row, key) if key.startswith(FEATURE_PREFIX) else row.get(key, math.nan)
-            if value is None or not np.all(np.isfinite(value)):
-                lost[f"{side}: {json.loads(row['reasons']).get(key, NO_REASON)}"] += 1
-            else:
-                values.append(value)
-        if len(values) == 2:
-            a.append(values[0])
-            b.append(values[1])
-            clusters.append(cluster)
-    return _Usable(np.asarray(a, np.float64), np.asarray(b, np.float64), tuple(clusters), dict(sorted(lost.items())))
-
-
-def _blank(metric: Metric, column: Column, usable: _Usable) -> Contrast:
+def _blank(metric: Metric, column: Column, usable: Usable) -> Contrast:
     return Contrast(
         name=column.name, metric=metric.name, kind="mean" if metric.feature is None else "set", unit=column.unit,
         better=column.better, n=usable.n, n_clusters=usable.n_clusters, unscored=usable.unscored,
     )  # fmt: skip
 
 
-def _mean_test(metric: Metric, column: Column, pairs: _Pairs, settings: _Settings) -> Contrast:
-    usable = _usable(pairs, column.name)
+def _mean_test(metric: Metric, column: Column, pairs: Pairs, settings: _Settings) -> Contrast:
+    usable = usable_pairs(pairs, column.name, column.weight)
     blank = _blank(metric, column, usable)
     if not usable.n:
         return blank.model_copy(update={"reason": TOO_FEW})
-    first, second = (math.fsum(values) / usable.n for values in (usable.first, usable.second))
+    first, second = _means(usable)
     known = {"first": first, "second": second, "difference": first - second}
     if usable.n_clusters < 2:
         return blank.model_copy(update={**known, "reason": TOO_FEW})
-    gaps, clusters = usable.first - usable.second, usable.clusters
-    count, seed = settings.n_permutations, settings.seed
-    interval = statistics.bootstrap_mean(gaps, clusters=clusters, level=settings.level, n_resamples=count, seed=seed)
-    test = statistics.sign_flip_test(gaps, clusters=clusters, n_permutations=count, seed=seed)
+    interval, test, gaps, clusters = _tested(usable, settings)
     return blank.model_copy(update={
         **known,
         "low": number(interval.low), "high": number(interval.high),
@@ -391,14 +316,47 @@ def _mean_test(metric: Metric, column: Column, pairs: _Pairs, settings: _Setting
     })  # fmt: skip
 
 
+def _means(usable: Usable) -> tuple[float, float]:
+    """Means of both models, weighted as `macebench.aggregate` weights them."""
+    if usable.weights is None:
+        return math.fsum(usable.first) / usable.n, math.fsum(usable.second) / usable.n
+    pairs = zip((usable.first, usable.second), usable.weights, strict=True)
+    first, second = (math.fsum(weights * values) / math.fsum(weights) for values, weights in pairs)
+    return first, second
+
+
+def _tested(
+    usable: Usable, settings: _Settings
+) -> tuple[statistics.Interval, statistics.SignFlipResult, FloatArray, statistics.Clusters]:
+    """Interval and test of a difference of means, and the differences whose spread is its, with their clusters.
+
+    Without weights these are the differences of the clips; with weights there is one a cluster.
+    """
+    count, seed, level = settings.n_permutations, settings.seed, settings.level
+    if usable.weights is None:
+        gaps, clusters = usable.first - usable.second, usable.clusters
+        interval = statistics.bootstrap_mean(gaps, clusters=clusters, level=level, n_resamples=count, seed=seed)
+        return (
+            interval,
+            statistics.sign_flip_test(gaps, clusters=clusters, n_permutations=count, seed=seed),
+            gaps,
+            clusters,
+        )
+    weighted = statistics.WeightedPairs(usable.first, usable.second, *usable.weights, usable.clusters)
+    found = statistics.bootstrap_weighted_difference(weighted, level=level, n_resamples=count, seed=seed)
+    return found, statistics.weighted_swap_test(weighted, n_permutations=count, seed=seed), weighted.by_cluster, None
+
+
 def _set_tests(
-    metric: Metric, pairs: _Pairs, reference: pd.DataFrame, protocol: Protocol, settings: _Settings
+    metric: Metric, pairs: Pairs, reference: pd.DataFrame, protocol: Protocol, settings: _Settings
 ) -> list[Contrast]:
     """One test for each column of a set metric that is a score."""
     key = f"{FEATURE_PREFIX}{metric.feature}"
-    usable = _usable(pairs, key)
-    vectors = [_vector(row, key) for row in cast("list[_Row]", reference.to_dict("records"))]
-    known = [vector for vector in vectors if vector is not None and np.isfinite(vector).all()]
+    width = protocol.pixels.fvd_features if protocol.pixels is not None else None
+    usable = usable_pairs(pairs, key, width=width)
+    vectors = [vector_of(row, key) for row in cast("list[Row]", reference.to_dict("records"))]
+    sound = [vector for vector in vectors if vector is not None and np.isfinite(vector).all()]
+    known = [part for vector in sound for part in parts_of(vector, width)]
     columns = [column for column in metric.columns if not column.name.endswith(ERROR_SUFFIX)]
     blanks = [(_blank(metric, column, usable), column.name) for column in columns]
     if usable.n_clusters < 2 or len(known) < 2:
@@ -418,7 +376,7 @@ def _statistic(metric: Metric, column: str, reference: FeatureSet, protocol: Pro
 
 def _set_test(
     blank: Contrast,
-    usable: _Usable,
+    usable: Usable,
     statistic: statistics.Statistic,
     reference: FeatureSet,
     protocol: Protocol,
@@ -448,7 +406,7 @@ def _set_test(
 
 
 def _fast(
-    statistic: statistics.Statistic, usable: _Usable, reference: FeatureSet, protocol: Protocol
+    statistic: statistics.Statistic, usable: Usable, reference: FeatureSet, protocol: Protocol
 ) -> statistics.Statistic | None:
     """The fast statistic that gives the metric's values on both sets and on their mixture, or None."""
     rules = protocol.normaliser
@@ -474,8 +432,8 @@ def _fast(
 
 def _judged(test: Contrast, reference: float) -> Contrast:
     """The test with the reference's own value and the side that it favours."""
-    if test.first is None or test.second is None:
-        return test
+    if test.first is None or test.second is None or (EXTRAPOLATED in test.name and min(test.first, test.second) < 0):
+        return test  # no distance is below 0: of such values none is better
     own = number(reference) if test.better == "reference" else None
     if test.better == "reference":
         gain = None if own is None else abs(test.second - own) - abs(test.first - own)

@@ -57,7 +57,7 @@ class ClipPlan:
 
     Attributes:
         store: Folder of the store.
-        pose: Registered name of the pose back end, or None when no metric needs poses.
+        pose: Registered name of the pose back end; None when no metric needs poses, or when it cannot run.
         pose_settings: Keyword settings of the back end.
         statistics: Names of the frame statistics.
         plugins: Plugin files to load in the worker.
@@ -66,6 +66,7 @@ class ClipPlan:
         motion_fps: Frame rate of motion files that do not say theirs.
         lacking: Frame statistics that are left out because their weights are not on this machine: name -> reason.
         networks: Environment variables that say where and how networks run, for workers on another machine.
+        pose_missing: Why the pose back end cannot run: its weights are not on this machine. Poses of the store count.
     """
 
     store: Path
@@ -78,6 +79,7 @@ class ClipPlan:
     motion_fps: float | None = None
     lacking: Mapping[str, str] = field(default_factory=dict)
     networks: Mapping[str, str] = field(default_factory=dict)
+    pose_missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,11 @@ def lacking_weights(names: Iterable[str]) -> dict[str, str]:
     return {name: missing_reason(rows) for name, rows in lost.items() if rows}
 
 
+def missing_pose(estimator: PoseEstimator) -> str:
+    """Why a pose back end cannot run: its weights (``missing_weights()``) are not on this machine. Else empty."""
+    return missing_reason(getattr(estimator, "missing_weights", list)())
+
+
 def beat_ingredients(sha256: str, rules: BeatRules) -> Ingredients:
     """Key of the beats of a sound file."""
     settings = {"variant": rules.music_variant, "sample_rate": rules.music_sample_rate}
@@ -212,7 +219,7 @@ def clip_ingredients(clip: Clip, plan: ClipPlan, backend: PoseBackend | None) ->
     if plan.motion:
         return [motion_ingredients(clip, plan)]
     wanted = [statistic_ingredients(clip, name) for name in plan.statistics]
-    return wanted + ([pose_ingredients(clip, backend)] if backend is not None else [])
+    return wanted + ([pose_ingredients(clip, backend)] if backend is not None and not plan.pose_missing else [])
 
 
 def load_clip(store: Store, clip: Clip, plan: ClipPlan, backend: PoseBackend | None) -> ClipArtifacts | None:
@@ -221,13 +228,15 @@ def load_clip(store: Store, clip: Clip, plan: ClipPlan, backend: PoseBackend | N
         return _load_motion(store.get(motion_ingredients(clip, plan)))
     statistics = {name: store.get(statistic_ingredients(clip, name)) for name in plan.statistics}
     pose = store.get(pose_ingredients(clip, backend)) if backend is not None else None
-    if (backend is not None and pose is None) or any(value is None for value in statistics.values()):
+    lost = backend is not None and pose is None and not plan.pose_missing
+    if lost or any(value is None for value in statistics.values()):
         return None
     found = [item for item in (*statistics.values(), pose) if item is not None]
     duration = float(found[0].meta["duration_s"]) if found else 0.0
     frames = {name: item.arrays["value"] for name, item in statistics.items() if item is not None}
     notes = next((tuple(item.meta["notes"]) for item in found if "notes" in item.meta), ())
-    return ClipArtifacts(duration, _unpack_pose(pose), frames, Missing(NO_MOTION), notes)
+    track = _unpack_pose(pose, plan.pose_missing or "no pose back end")
+    return ClipArtifacts(duration, track, frames, Missing(NO_MOTION), notes)
 
 
 def _load_motion(artifact: Artifact | None) -> ClipArtifacts | None:
@@ -260,9 +269,9 @@ def pose_arrays(track: PoseTrack) -> dict[str, Any]:
     }
 
 
-def _unpack_pose(artifact: Artifact | None) -> PoseTrack | Missing:
+def _unpack_pose(artifact: Artifact | None, without: str) -> PoseTrack | Missing:
     if artifact is None:
-        return Missing("no pose back end")
+        return Missing(without)
     if "missing" in artifact.meta:
         return Missing(str(artifact.meta["missing"]))
     arrays = artifact.arrays

@@ -10,8 +10,9 @@ For each piece one dance is made and written in one or more formats:
 | ``mp4`` | ``<id>.mp4`` | the dance with its music: a model's own video, or the mannequin |
 
 One format lies in the output folder itself, several in a folder each, so that any of them can be given to
-``macebench eval``. Beside each file ``<id>.json`` holds its recipe: model, code, settings, seed and music. A file is
-kept as long as its recipe is the same; that is how a run goes on after an interruption.
+``macebench eval``. Beside each file ``<id>.json`` holds its recipe: format, model, code, settings, seed and music. A
+file is kept as long as its recipe is the same; that is how a run goes on after an interruption. While a file is made,
+its recipe says ``unfinished``. Files without a recipe of ours, and music, are never written over.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ import macebench
 from macebench import registry
 from macebench.animators import PREVIEW_SIZE, Animator, Cascade, Mannequin, render_motion
 from macebench.clips import inside
+from macebench.dance_files import FORMATS, Job, finishing, is_there, need_room
 from macebench.engine import Crashed, Work, run_jobs
 from macebench.errors import MediaError, UserError
 from macebench.media import file_sha256
 from macebench.motion import MOTION_SUFFIXES, write_motion
 from macebench.motion.files import write_aist
 from macebench.prepare import model_card
-from macebench.protocol import canonical_json
 from macebench.sounds import length_s, listen, music_of, sound_file
-from macebench.store import atomic_write, write_text
+from macebench.store import atomic_write
 from macebench.types import Clip, Motion, MotionModel, VideoModel
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ __all__ = [
 GENERATED_FOLDER = "generated"
 MOTIONS_FOLDER = "generated-motions"
 MUSIC_FOLDER = "music"
-FORMATS: dict[str, str] = {"npz": ".npz", "aist": ".npz", "bvh": ".bvh", "mp4": ".mp4"}
-"""Format -> suffix."""
 
 
 @dataclass(frozen=True)
@@ -107,16 +106,6 @@ class Danced:
     ids: frozenset[str]
     failed: dict[str, str]
     notes: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One piece: its music, its seed and the file of each format."""
-
-    clip_id: str
-    music: Path
-    seed: int
-    targets: Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -203,9 +192,10 @@ def generate(
         progress: Called after each piece, and during sampling by models that tell.
 
     Raises:
-        UserError: the model is unknown, generates nothing or no motion, does not take an option, or there is no music.
+        UserError: the model is unknown, generates nothing or no motion, does not take an option, there is no music, or
+            a file that is to be written is music or was not made here.
     """
-    chosen = ("npz",) if as_motion else tuple(dict.fromkeys(formats or ("mp4",)))
+    chosen = ("npz",) if as_motion else tuple(dict.fromkeys(("mp4",) if formats is None else formats))
     model = make_model(name, options)
     jobs = _jobs(model, name, music, out, seed, chosen)
     report = progress or _silent
@@ -231,6 +221,7 @@ def dance_to(
     seed: int = 0,
     as_motion: bool = False,
     device: str | None = None,
+    training_set: Path | None = None,
     workers: int = 1,
     plugins: Sequence[Path] = (),
     progress: Progress | None = None,
@@ -244,6 +235,7 @@ def dance_to(
         seed: See `generate`, as for the next ones.
         as_motion: Keep motions with their music; else videos.
         device: Where the model runs, when it has that option; None leaves it to the model.
+        training_set: Training set for models that take one; None leaves it to the model.
         workers: Processes.
         plugins: Python files that register more.
         progress: See `generate`.
@@ -253,16 +245,24 @@ def dance_to(
     """
     folder = out / (MOTIONS_FOLDER if as_motion else GENERATED_FOLDER)
     sounds = music_of(clips, out / MUSIC_FOLDER)
+    options = model_options(name, device, training_set)
     made = generate(
-        name, sounds, folder, seed=seed, as_motion=as_motion, options=device_option(name, device), workers=workers,
-        plugins=plugins, progress=progress,
+        name, sounds, folder, seed=seed, as_motion=as_motion, options=options, workers=workers, plugins=plugins,
+        progress=progress,
     )  # fmt: skip
     ids = [path.relative_to(folder.resolve()).with_suffix("").as_posix() for path in made.videos]
     return Danced(folder, frozenset([*ids, *made.failed]), made.failed, made.notes)
 
 
 def plan_dances(
-    clips: Sequence[Clip], name: str, out: Path, *, seed: int = 0, as_motion: bool = False, device: str | None = None
+    clips: Sequence[Clip],
+    name: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    as_motion: bool = False,
+    device: str | None = None,
+    training_set: Path | None = None,
 ) -> Planned:
     """What `dance_to` would do with the same arguments; nothing is written.
 
@@ -276,13 +276,15 @@ def plan_dances(
             sounds[clip.clip_id] = clip.music or (written if written.is_file() else clip.path)
     folder = out / (MOTIONS_FOLDER if as_motion else GENERATED_FOLDER)
     formats = ("npz",) if as_motion else ("mp4",)
-    return plan_generation(name, sounds, folder, seed=seed, formats=formats, options=device_option(name, device))
+    options = model_options(name, device, training_set)
+    return plan_generation(name, sounds, folder, seed=seed, formats=formats, options=options)
 
 
-def device_option(name: str, device: str | None) -> dict[str, Any]:
-    """The option ``device`` for a model that has it."""
+def model_options(name: str, device: str | None, training_set: Path | None = None) -> dict[str, Any]:
+    """The option ``device`` for a model that has it, and ``training_set`` when it is given."""
     taken = getattr(registry.get("models", name), "options", ())
-    return {"device": device} if device is not None and "device" in taken else {}
+    own: dict[str, Any] = {"device": device} if device is not None and "device" in taken else {}
+    return own if training_set is None else {**own, "training_set": training_set}
 
 
 def plan_generation(
@@ -300,8 +302,8 @@ def plan_generation(
         UserError: as `generate`.
     """
     model = make_model(name, options)
-    jobs = _jobs(model, name, music, out, seed, tuple(formats or ("mp4",)))
-    waiting = [job for job in jobs if not _is_there(job, _recipe(model, name, job))]
+    jobs = _jobs(model, name, music, out, seed, ("mp4",) if formats is None else tuple(formats))
+    waiting = [job for job in jobs if not is_there(job, _recipes(model, name, job))]
     unreadable: dict[str, str] = {}
     lengths: list[float] = []
     for job in waiting:
@@ -328,11 +330,13 @@ def _silent(phase: str, done: int, total: int) -> None:
 
 def _jobs(
     model: Any, name: str, music: Mapping[str, Path], out: Path, seed: int, formats: tuple[str, ...]
-) -> list[_Job]:
+) -> list[Job]:
     """One job a piece, in the order of the ids. Raises `UserError` for what cannot be done at all."""
     unknown = sorted(set(formats) - set(FORMATS))
     if unknown:
         raise UserError(f"unknown format {', '.join(unknown)}.", hint=f"Formats are {', '.join(FORMATS)}.")
+    if not formats:
+        raise UserError("no format is given.", hint=f"Formats are {', '.join(FORMATS)}.")
     if _parts(model)[0] is None and set(formats) != {"mp4"}:
         raise UserError(f"model {name!r} makes videos, no 3-D motions.",
                         hint="Score it under a protocol for videos (`macebench ls protocols`).")  # fmt: skip
@@ -342,7 +346,8 @@ def _jobs(
     jobs = []
     for clip_id in sorted(music):
         targets = {one: inside(folders[one], f"{clip_id}{FORMATS[one]}") for one in formats}
-        jobs.append(_Job(clip_id, music[clip_id], clip_seed(seed, clip_id), targets))
+        jobs.append(Job(clip_id, music[clip_id], clip_seed(seed, clip_id), targets))
+    need_room(jobs, out)
     return jobs
 
 
@@ -368,12 +373,12 @@ def _in_workers(
     name: str,
     options: Mapping[str, Any] | None,
     plugins: Sequence[Path],
-    jobs: Sequence[_Job],
+    jobs: Sequence[Job],
     workers: int,
     progress: Progress,
 ) -> list[_Done]:
     """What became of each job, done by several processes."""
-    work: Work[_Job, _Done] = Work(_run_in_worker, _set_up, (name, dict(options or {}), tuple(plugins)))
+    work: Work[Job, _Done] = Work(_run_in_worker, _set_up, (name, dict(options or {}), tuple(plugins)))
     results: dict[int, _Done] = {}
     for index, result in run_jobs(work, jobs, workers=workers):
         results[index] = _Done(result.reason) if isinstance(result, Crashed) else result
@@ -391,11 +396,11 @@ def _set_up(name: str, options: Mapping[str, Any], plugins: Sequence[Path]) -> N
     _worker.update(model=make_model(name, options), name=name)
 
 
-def _run_in_worker(job: _Job) -> _Done:
+def _run_in_worker(job: Job) -> _Done:
     return _run(_worker["model"], _worker["name"], job)
 
 
-def _run(model: Any, name: str, job: _Job) -> _Done:
+def _run(model: Any, name: str, job: Job) -> _Done:
     """Make one piece; what goes wrong with it is its own matter, a `UserError` everyone's."""
     before = _timing(model)
     try:
@@ -416,28 +421,19 @@ def _timing(model: Any) -> tuple[int, float]:
     return (timing.frames, timing.seconds) if timing is not None else (0, 0.0)
 
 
-def _make(model: Any, name: str, job: _Job) -> str:
-    """Make the files of one piece, unless they are there and were made by the same recipe; says what is odd."""
-    recipe = _recipe(model, name, job)
-    if _is_there(job, recipe):
+def _make(model: Any, name: str, job: Job) -> str:
+    """Make the files of one piece, unless they are there and were made by the same recipes; says what is odd."""
+    recipes = _recipes(model, name, job)
+    if is_there(job, recipes):
         return ""
     note = listen(job.music)
-    for target in job.targets.values():
-        target.with_suffix(".json").unlink(missing_ok=True)
-    _generate_one(model, job)
-    for target in job.targets.values():
-        write_text(target.with_suffix(".json"), recipe)
+    with finishing(job, recipes):
+        _generate_one(model, job)
     return note
 
 
-def _is_there(job: _Job, recipe: str) -> bool:
-    """Whether every file of a piece is there and was made by this recipe."""
-    notes = [(target, target.with_suffix(".json")) for target in job.targets.values()]
-    return all(t.is_file() and note.is_file() and note.read_text("utf-8") == recipe for t, note in notes)
-
-
-def _recipe(model: Any, name: str, job: _Job) -> str:
-    """Everything that the files of a piece depend on."""
+def _recipes(model: Any, name: str, job: Job) -> dict[str, dict[str, Any]]:
+    """Everything that the file of each format depends on."""
     dancer, animator = _parts(model)
     content: dict[str, Any] = {
         "model": name,
@@ -449,9 +445,10 @@ def _recipe(model: Any, name: str, job: _Job) -> str:
     settings = getattr(dancer if dancer is not None else model, "recipe", None)
     if settings is not None:
         content["settings"] = dict(settings())
-    if animator is not None and "mp4" in job.targets:
-        content["animator"] = dict(animator.settings())
-    return canonical_json(content)
+    recipes = {form: {**content, "format": form} for form in job.targets}
+    if animator is not None and "mp4" in recipes:
+        recipes["mp4"]["animator"] = dict(animator.settings())
+    return recipes
 
 
 def _code_of(model: Any) -> str:
@@ -461,7 +458,7 @@ def _code_of(model: Any) -> str:
     return f"{kind.__module__}:{kind.__qualname__} {file_sha256(source) if source else ''}"
 
 
-def _generate_one(model: Any, job: _Job) -> None:
+def _generate_one(model: Any, job: Job) -> None:
     dancer, animator = _parts(model)
     if dancer is None or animator is None:
         video = cast(VideoModel, model).generate(job.music, None, job.seed)
@@ -473,7 +470,7 @@ def _generate_one(model: Any, job: _Job) -> None:
         _write(form, target, motion, job, animator)
 
 
-def _write(form: str, target: Path, motion: Motion, job: _Job, animator: Animator) -> None:
+def _write(form: str, target: Path, motion: Motion, job: Job, animator: Animator) -> None:
     if form == "mp4":
         animator.animate(motion, job.music, None, job.seed, target)
     elif form == "aist":

@@ -60,6 +60,11 @@ class Pictures:
         return known.get(clip.clip_id, Missing(NO_PICTURE))
 
     @property
+    def designed_absence(self) -> str:
+        """The reason that reference clips have by design: with one picture they have none. Empty with a folder."""
+        return NO_PICTURE if self.generated and not self.reference else ""
+
+    @property
     def files(self) -> list[Picture]:
         """All different pictures, by content."""
         every = (*self.generated.values(), *self.reference.values())

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from macebench.animation import PairedScores, resolve_animation, score_pairs
-from macebench.clips import REFERENCE_SPLIT, load_set
+from macebench.clips import REFERENCE_SPLIT, ClipSet, load_set
 from macebench.engine import EngineName
-from macebench.pairs import read_pairs
+from macebench.pairs import first_pairs, pair_clips, read_pairs
 from macebench.prepare import model_card
 from macebench.protocol import load_protocol
 from macebench.results import CLIPS_FILE, RESULT_FILE, Entry, RunResult, with_reference
@@ -29,7 +29,7 @@ class PairConfig:
         model: Name of the row.
         align: What may be done to pairs that do not fit (`macebench.pairs`).
         table: CSV of generated and reference ids for names that do not agree.
-        limit: Only the first so many clips of each set.
+        limit: Only the first so many pairs.
         workers: Worker processes.
         engine: ``local`` or ``ray``.
         store: Folder of the store; None is the user's.
@@ -57,13 +57,16 @@ def evaluate_pairs(config: PairConfig, progress: Progress = silent) -> RunResult
         UserError: nothing can be paired, videos do not fit, or the run folder cannot be written.
     """
     ensure_writable(config.out)
-    generated = load_set(str(config.videos), limit=config.limit)
-    reference = load_set(config.reference, default_split=REFERENCE_SPLIT, limit=config.limit)
+    generated = load_set(str(config.videos))
+    reference = load_set(config.reference, default_split=REFERENCE_SPLIT)
+    table = read_pairs(config.table) if config.table is not None else None
+    pairs = first_pairs(pair_clips(generated.clips, reference.clips, table), config.limit)
+    held = {pair.reference.clip_id for pair in pairs if pair.reference is not None}
+    reference = ClipSet(reference.name, tuple(clip for clip in reference.clips if clip.clip_id in held))
     protocol = resolve_animation(load_protocol(config.protocol), reference, config.align)
     scored = score_pairs(
-        generated, reference, protocol, store=Store(config.store), model=config.model,
-        table=read_pairs(config.table) if config.table is not None else None, workers=config.workers,
-        engine=config.engine, plugins=config.plugins, progress=lambda done, total: progress("pairs", done, total),
+        pairs, protocol, store=Store(config.store), model=config.model, workers=config.workers, engine=config.engine,
+        plugins=config.plugins, progress=lambda done, total: progress("pairs", done, total),
     )  # fmt: skip
     (config.out / RESULT_FILE).unlink(missing_ok=True)
     clips_sha256 = write_clips(config.out / CLIPS_FILE, scored.rows)

@@ -13,7 +13,8 @@ Frames are paired by presentation time, both videos being read once and together
 - ``nearest-time``: each frame of the reference goes with the generated frame nearest in time (the earlier of two),
   whatever the rates; a video of variable rate needs nothing else. Frames of the reference are the grid, so every
   model is compared at the same times. A video lasts one frame beyond its last timestamp; without ``crop-time`` both
-  must last equally long, within one frame of the slower one.
+  must last equally long, within one frame of the slower one, whichever is longer. Frames of the reference beyond the
+  generated video's end go with its last frame.
 
 A *pair statistic* takes paired frames as they stream by, as a `FrameStatistic` takes frames: a class in the registry's
 group ``statistics``, made with the protocol's `PixelRules`, with ``version``, ``update(generated, reference)``,
@@ -35,7 +36,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from macebench.errors import MediaError, Unscorable, UserError
+from macebench.errors import MediaError, UnknownNameError, Unscorable, UserError
+from macebench.registry import unknown
 from macebench.results import FEATURE_PREFIX
 from macebench.tables import ClipRow
 from macebench.types import Clip, FloatArray
@@ -54,9 +56,25 @@ NO_REFERENCE = "no reference clip of this name"
 NO_GENERATED = "no generated clip of this name"
 _BATCH = 8
 _SAME_S = 1e-6
+_ROUNDING_S = 2e-3
+"""Ends of videos are compared within so much: some containers count in milliseconds."""
 _TABLE_COLUMNS = ("generated", "reference")
 
 Frames = NDArray[np.uint8]
+
+
+def alignments(given: Iterable[str]) -> tuple[str, ...]:
+    """The alignments that were asked for, sorted; one text may hold several, separated by commas.
+
+    Raises:
+        UnknownNameError: no such alignment, with the nearest one.
+    """
+    names = {name.strip() for text in given for name in text.split(",")} - {""}
+    for name in sorted(names - set(ALIGNMENTS)):
+        error = unknown("alignment", name, ALIGNMENTS, "macebench eval --help")
+        allowed = f"Allowed: {', '.join(ALIGNMENTS)}; several are separated by commas."
+        raise UnknownNameError(error.message, hint=allowed)
+    return tuple(sorted(names))
 
 
 # ---- which clip belongs to which ------------------------------------------------------------------------
@@ -107,6 +125,15 @@ def pair_clips(
     )
 
 
+def first_pairs(pairs: Sequence[Pair], limit: int | None) -> list[Pair]:
+    """The first so many pairs in the order of their ids, those that have both clips first; all for None."""
+    if limit is None:
+        return list(pairs)
+    whole = [index for index, pair in enumerate(pairs) if pair.generated is not None and pair.reference is not None]
+    rest = [index for index in range(len(pairs)) if index not in set(whole)]
+    return [pairs[index] for index in sorted([*whole, *rest][:limit])]
+
+
 def _named(ours: Mapping[str, Clip], theirs: Mapping[str, Clip], table: Mapping[str, str]) -> dict[str, str]:
     for names, known, kind in ((table, ours, "generated"), (table.values(), theirs, "reference")):
         lost = sorted(name for name in names if name not in known)
@@ -136,13 +163,14 @@ def _first(clips: Mapping[str, Clip]) -> str:
 
 
 def read_pairs(path: Path) -> dict[str, str]:
-    """A table of pairs: a CSV file with the columns ``generated`` and ``reference`` (clip ids).
+    """A table of pairs: a CSV file with the columns ``generated`` and ``reference`` (clip ids), in UTF-8 with or
+    without a byte order mark.
 
     Raises:
         UserError: it cannot be read, lacks a column, or names a generated clip twice.
     """
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"table of pairs {path} cannot be read: {error}.") from error
@@ -188,12 +216,36 @@ def _mismatch(ours: VideoInfo, theirs: VideoInfo, align: Collection[str]) -> tup
         sizes = f"{ours.width}x{ours.height}, the reference {theirs.width}x{theirs.height}"
         return f"it has {sizes} pixels", f"`--align {RESIZE}` brings it to the reference's size."
     counts = ours.n_frames, theirs.n_frames
+    if NEAREST_TIME not in align and _rates_differ(ours, theirs):
+        return (
+            f"it has {_clock(ours)}, the reference {_clock(theirs)}",
+            f"`--align {NEAREST_TIME}` compares videos of different rates; with `--align {CROP_TIME}` beside it also "
+            "those of different length, for the time that both have.",
+        )
     if set(align) & {CROP_TIME, NEAREST_TIME} or None in counts or counts[0] == counts[1]:
         return None
     return (
-        f"it has {counts[0]} frames in {ours.duration_s:.3f} s, the reference {counts[1]} in {theirs.duration_s:.3f} s",
+        f"it has {_clock(ours)}, the reference {_clock(theirs)}",
         f"`--align {CROP_TIME}` compares the time that both have, `--align {NEAREST_TIME}` videos of different rates.",
     )
+
+
+def _clock(video: VideoInfo) -> str:
+    rate = f" ({video.fps:.5g} a second)" if math.isfinite(video.fps) else ""
+    return f"{'?' if video.n_frames is None else video.n_frames} frames in {video.duration_s:.3f} s{rate}"
+
+
+def _rates_differ(ours: VideoInfo, theirs: VideoInfo) -> bool:
+    """Whether two constant rates lie so far apart that frames of equal number are at least two frames apart in the end.
+
+    A rate that a file declares may be wrong by one frame over its length; smaller differences are found in the stream.
+    """
+    videos = ours, theirs
+    if not all(video.variable_rate is False and video.n_frames and video.fps > 0 for video in videos):
+        return False
+    count = min(video.n_frames or 0 for video in videos)
+    steps = [1 / video.fps for video in videos]
+    return (count - 1) * abs(steps[0] - steps[1]) >= 2 * min(steps)
 
 
 # ---- which frame belongs to which -----------------------------------------------------------------------
@@ -240,7 +292,7 @@ def aligned(
     Args:
         generated: Batches of the generated video.
         reference: Batches of the reference video.
-        align: Of `ALIGNMENTS`; see the module's docstring.
+        align: As `alignments` takes them; see the module's docstring.
         batch: Most pairs in one batch.
 
     Raises:
@@ -248,9 +300,7 @@ def aligned(
             difference have come out by then and must not be used.
         UserError: no such alignment.
     """
-    wrong = sorted(set(align) - set(ALIGNMENTS))
-    if wrong:
-        raise UserError(f"alignment {wrong[0]!r} is not known; known are {', '.join(ALIGNMENTS)}.")
+    align = alignments(align)
     ours, theirs = _timed(generated), _timed(reference)
     crop = CROP_TIME in align
     matches = _nearest(ours, theirs, crop) if NEAREST_TIME in align else _one_by_one(ours, theirs, crop)
@@ -289,8 +339,8 @@ def _nearest(ours: Iterator[_Timed], theirs: Iterator[_Timed], crop: bool) -> It
             and abs(following.time_s - other.time_s) < abs(current.time_s - other.time_s) - _SAME_S
         ):
             current, following = following, next(ours, None)
-        slowest = max(slowest, *(item.step_s for item in (current, other) if math.isfinite(item.step_s)), 0.0)
-        if following is None and other.time_s > current.time_s + _step(current, other) - _SAME_S:
+        slowest = max(slowest, _length(current), _length(other))
+        if following is None and _is_over(current, other, slowest, crop):
             if not crop:
                 raise Unscorable(LENGTH_DIFFERS)
             return
@@ -300,16 +350,31 @@ def _nearest(ours: Iterator[_Timed], theirs: Iterator[_Timed], crop: bool) -> It
         _check_end(following, ours, last, slowest)
 
 
-def _step(current: _Timed, other: _Timed) -> float:
-    """How long the last generated frame lasts: as long as the one before it, or as a frame of the reference."""
-    return current.step_s if math.isfinite(current.step_s) else other.step_s
+def _length(frame: _Timed) -> float:
+    """How long a frame lasts: as long as the one before it; 0 for the first, of which that is not known."""
+    return frame.step_s if math.isfinite(frame.step_s) else 0.0
+
+
+def _end(last: _Timed, other: _Timed) -> float:
+    """Where a video ends whose last frame this is; a video of one frame lasts as long as a frame of the other."""
+    return last.time_s + (_length(last) or _length(other))
+
+
+def _is_over(last: _Timed, other: _Timed, slowest: float, crop: bool) -> bool:
+    """Whether a frame of the reference lies beyond the generated video's last frame.
+
+    At all where the longer video is cropped, else by more than a frame of the slower video.
+    """
+    if crop:
+        return other.time_s > last.time_s and other.time_s > _end(last, other) - _SAME_S
+    return _end(other, last) > _end(last, other) + slowest + _ROUNDING_S
 
 
 def _check_end(following: _Timed | None, ours: Iterator[_Timed], last: _Timed, slowest: float) -> None:
-    """Refuse a generated video that goes on for more than a frame of the slower video after the reference's end."""
-    end = last.time_s + (last.step_s if math.isfinite(last.step_s) else 0.0)
+    """Refuse a generated video that ends more than a frame of the slower video after the reference's last frame."""
     while following is not None:
-        if following.time_s > end + slowest - _SAME_S:
+        slowest = max(slowest, _length(following))
+        if _end(following, last) > _end(last, following) + slowest + _ROUNDING_S:
             raise Unscorable(LENGTH_DIFFERS)
         following = next(ours, None)
 

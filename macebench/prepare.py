@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from macebench.clips import REFERENCE_SPLIT, ClipSet, Kind, load_set, parse_spec
 from macebench.engine import EngineName
 from macebench.errors import UserError, WeightsMissingError
 from macebench.evidence import ClipKey, clip_key
-from macebench.extract import ClipPlan, lacking_weights, own_ingredients
+from macebench.extract import ClipPlan, lacking_weights, missing_pose, own_ingredients
 from macebench.identity import Pictures, find_pictures, with_pictures
 from macebench.protocol import BY_VBENCH, PoseBackend, Protocol, Reference, load_protocol
 from macebench.registry import Metric
@@ -25,7 +25,7 @@ EXTERNAL = "external"
 UNKNOWN = "unknown"
 MOTION_TRACK = "motion-3d"
 APPEARANCE_TRACK = "appearance"
-_NETWORK_VARIABLES = ("MACEBENCH_DEVICE", "MACEBENCH_DTYPE", "MACEBENCH_BATCH")
+_NETWORK_VARIABLES = ("MACEBENCH_DEVICE", "MACEBENCH_DTYPE", "MACEBENCH_BATCH", "MACEBENCH_WEIGHTS")
 COUNTED = "frame_difference"
 """Frame statistic that has a value for each frame pair: VBench's own count is checked against it."""
 COMPANIONS = {"video-2d": ("activity_2d",), MOTION_TRACK: ("activity_3d",)}
@@ -58,6 +58,7 @@ class EvalConfig:
         store: Folder of the store; None is the user's.
         plugins: Python files that register more.
         only: Ids of the evaluated clips; None means all.
+        only_reference: Ids of the reference clips; None means all.
         vbench_python: Interpreter that has VBench's own package, which then computes its dimensions.
         identity: Picture of the dancer, or a folder with one by clip id (`macebench.identity`); None takes the first
             frame of each clip.
@@ -82,6 +83,7 @@ class EvalConfig:
     store: Path | None = None
     plugins: tuple[Path, ...] = ()
     only: frozenset[str] | None = None
+    only_reference: frozenset[str] | None = None
     vbench_python: Path | None = None
     identity: Path | None = None
 
@@ -132,10 +134,13 @@ def prepare(config: EvalConfig) -> Prepared:
     needs = set().union(*(needed(metrics)[1] for metrics in chosen))
     statistics = _seen(protocols, chosen)
     lacking = lacking_weights(statistics)
-    backend = _backend(config) if "pose" in needs else None
+    backend, pose_missing = _backend(config, chosen) if "pose" in needs else (None, "")
     kind = _kind(config, protocols, needs)
     sound = config.music if kind == "motion" else None
-    reference = load_set(config.reference, kind=kind, music=sound, default_split=REFERENCE_SPLIT, limit=config.limit)
+    reference = load_set(
+        config.reference, kind=kind, music=sound, default_split=REFERENCE_SPLIT, limit=config.limit,
+        only=config.only_reference,
+    )  # fmt: skip
     generated = _generated(config, kind)
     training = load_set(config.training, kind=kind, music=sound) if config.training is not None else None
     described = Reference(name=reference.name, sha256=set_hash(reference.clips), n=len(reference.clips))
@@ -149,7 +154,8 @@ def prepare(config: EvalConfig) -> Prepared:
     pictures = find_pictures(config.identity, generated.clips, reference.clips) if config.identity else None
     plan = ClipPlan(
         store=store.root,
-        pose=config.pose if backend is not None else None,
+        pose=config.pose if backend is not None and not pose_missing else None,
+        pose_missing=pose_missing,
         pose_settings=dict(config.pose_settings),
         statistics=tuple(name for name in statistics if name not in lacking),
         plugins=config.plugins,
@@ -157,7 +163,7 @@ def prepare(config: EvalConfig) -> Prepared:
         motion=kind == "motion",
         motion_fps=config.motion_fps,
         lacking=lacking,
-        networks={name: os.environ[name] for name in _NETWORK_VARIABLES if name in os.environ},
+        networks=network_variables(),
     )
     return Prepared(config, generated, reference, training, resolved, metrics, plan, backend, store, pictures)
 
@@ -278,10 +284,27 @@ def _networks(protocol: Protocol, metrics: Sequence[Metric]) -> dict[str, dict[s
     return {name: values for name, values in found.items() if values}
 
 
-def _backend(config: EvalConfig) -> PoseBackend:
+def network_variables() -> dict[str, str]:
+    """The environment variables that say where and how networks run and where their weights lie; for workers."""
+    return {name: os.environ[name] for name in _NETWORK_VARIABLES if name in os.environ}
+
+
+def _backend(config: EvalConfig, chosen: Iterable[Sequence[Metric]]) -> tuple[PoseBackend, str]:
+    """The pose back end as the protocol's hash has it, and why it cannot run, if its weights are missing.
+
+    Where every metric needs a pose nothing could be scored: then missing weights stay an error of extraction.
+    """
     from macebench.models.pose import make_estimator
 
-    return make_estimator(config.pose, **config.pose_settings).describe()
+    estimator = make_estimator(config.pose, **config.pose_settings)
+    all_need_it = all("pose" in needed([metric])[1] for metrics in chosen for metric in metrics)
+    missing = "" if all_need_it else missing_pose(estimator)
+    try:
+        return estimator.describe(), missing
+    except WeightsMissingError:
+        if not missing:
+            raise
+        return PoseBackend(name=config.pose, model=UNKNOWN, weights_sha256=UNKNOWN, input_size=(0, 0)), missing
 
 
 def _generated(config: EvalConfig, kind: Kind) -> ClipSet:

@@ -44,6 +44,8 @@ INDEX_COLUMNS = (
     "notes",
 )
 FEATURE_PREFIX = "feature."
+EXTRAPOLATED = "_infinity"
+"""Part of the names of columns with a distance extrapolated to infinitely many clips; below 0 it is an error."""
 _PIECE = re.compile(r"(?P<file>.+)@(?P<start>\d+\.\d{3})")
 
 
@@ -151,7 +153,8 @@ class Entry(_Record):
 class RunResult(_Record):
     """``result.json``: protocols by hash (complete, resolved), entries, and what computed them.
 
-    `reference_unscored` counts, for each protocol hash, reference clips that lack a value or a feature;
+    `reference_unscored` counts, for each protocol hash, reference clips that lack a value or a feature, but for what
+    they lack by design (`macebench.identity`);
     `n_shared_clips` counts evaluated clips whose bytes are also in the reference set; `metric_versions` says which
     version of each metric, and of each ``feature.<name>``, computed the run; `training_notes` says, for each protocol
     hash, what could not be compared with the training set.

@@ -96,7 +96,7 @@ def _write(
         entries=entries,
         environment=environment(),
         clips_sha256=clips_sha256,
-        reference_unscored={p.hash: _n_incomplete(table, p, "reference") for p in prepared.protocols},
+        reference_unscored={p.hash: _n_reference_unscored(prepared, table, p) for p in prepared.protocols},
         n_shared_clips=n_shared(prepared),
         metric_versions=_versions(prepared),
         training_notes=training_notes,
@@ -152,6 +152,13 @@ def _n_incomplete(table: pd.DataFrame, protocol: Protocol, role: str, model: str
     mine = table[(table["protocol_hash"] == protocol.hash) & (table["role"] == role)]
     mine = mine if model is None else mine[mine["model"] == model]
     return int((mine["reasons"] != "{}").sum())
+
+
+def _n_reference_unscored(prepared: Prepared, table: pd.DataFrame, protocol: Protocol) -> int:
+    """Reference clips that lack at least one value which they could have (`Pictures.designed_absence`)."""
+    designed = prepared.pictures.designed_absence if prepared.pictures is not None else ""
+    mine = table[(table["protocol_hash"] == protocol.hash) & (table["role"] == "reference")]
+    return sum(bool(set(json.loads(cell).values()) - {designed}) for cell in mine["reasons"])
 
 
 def _write_poses(prepared: Prepared) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -19,6 +20,8 @@ from macebench.tables import ClipRow
 from macebench.types import Evidence, FloatArray
 
 T = TypeVar("T")
+_PICTURED = ("pose", "frames:", "pairs:")
+"""Starts of the names of needs that are made of pictures."""
 
 
 def needed(metrics: Sequence[Metric]) -> tuple[list[Feature], set[str]]:
@@ -83,7 +86,7 @@ def _add_metric(
 
 def _picture_notes(evidence: Evidence, needs: Collection[str]) -> tuple[str, ...]:
     """What a reader must know of the pictures, for what rests on them."""
-    return evidence.notes if any(need == "pose" or need.startswith("frames:") for need in needs) else ()
+    return evidence.notes if any(need.startswith(_PICTURED) for need in needs) else ()
 
 
 def _vector(feature: Feature, evidence: Evidence, protocol: Protocol) -> FloatArray:
@@ -103,3 +106,26 @@ def _attempt(action: Callable[[], T]) -> tuple[T | None, str]:
         raise
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything
         return None, f"metric failed: {type(error).__name__}: {error}"
+
+
+def joined(rows: Sequence[ClipRow]) -> ClipRow:
+    """One row of several of the same clip, whose metrics were scored apart."""
+
+    def merged(name: str) -> dict[str, Any]:
+        return {key: value for row in rows for key, value in getattr(row, name).items()}
+
+    return dataclasses.replace(
+        rows[0], values=merged("values"), features=merged("features"), reasons=merged("reasons"), notes=merged("notes")
+    )
+
+
+def with_reasons(row: ClipRow, blocked: Sequence[tuple[Metric, str]]) -> ClipRow:
+    """The row with the columns that could not be computed, and why."""
+    values, reasons = dict(row.values), dict(row.reasons)
+    for metric, reason in blocked:
+        if metric.feature is not None:
+            reasons[FEATURE_PREFIX + metric.feature] = reason
+            continue
+        for column in metric.columns:
+            values[column.name], reasons[column.name] = math.nan, reason
+    return dataclasses.replace(row, values=values, reasons=reasons)

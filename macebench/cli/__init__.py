@@ -64,6 +64,8 @@ def _run(words: list[str]) -> int:
 
 
 def _say(message: str, hint: str) -> None:
-    sys.stderr.write(f"macebench: {message}\n")
-    if hint:
-        sys.stderr.write(f"  {hint}\n")
+    from macebench.cli.console import plain
+
+    for text, place in ((message, "macebench: "), (hint, "  ")):
+        if text:
+            sys.stderr.write(place + "\n".join(map(plain, text.split("\n"))) + "\n")

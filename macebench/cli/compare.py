@@ -108,7 +108,8 @@ def _better(test: Contrast, names: list[str]) -> str:
     if test.reason:
         return test.reason
     if test.favours not in ("first", "second"):
-        return "equal" if test.favours == "neither" else "no reference value"
+        unknown = "no reference value" if test.better == "reference" else "below 0: none can be named"
+        return "equal" if test.favours == "neither" else unknown
     name = names[0] if test.favours == "first" else names[1]
     if test.opposite and test.significant:
         return f"they differ, on both sides of {short(test.reference or 0.0)}"

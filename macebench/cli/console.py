@@ -29,6 +29,11 @@ def say(text: str = "") -> None:
     typer.echo(text)
 
 
+def plain(text: object) -> str:
+    """Text from elsewhere (a file name, what a file says) for one line: what could steer a terminal is escaped."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+
+
 def show_tables(tables: list[Any]) -> None:
     """Print rich tables."""
     screen = console()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from macebench.cli.console import progress_bar, say, show_tables
+from macebench.cli.console import plain, progress_bar, say, show_tables
 from macebench.errors import EXIT_OK, EXIT_UNSCORED, UserError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def audit(
     paths = write_report(report, path)
     show_tables([_split_table(report)])
     _show_findings(report)
-    say(f"page  {paths[-1]}")
+    say(f"page  {plain(paths[-1])}")
     return EXIT_UNSCORED if report.failed else EXIT_OK
 
 
@@ -74,7 +74,7 @@ def optout(
 
     done = apply_optout(dataset, listing, apply=apply)
     for clip_id in done.clips:
-        say(clip_id)
+        say(plain(clip_id))
     if apply:
         gone, files = plural(len(done.clips), "clip"), plural(done.removed_files, "file")
         say(f"{gone} opted out, {files} removed, {plural(done.kept_clips, 'clip')} left")
@@ -88,11 +88,12 @@ def _show_removed_pages(dataset: Path, pages: Sequence[str]) -> None:
     """Which pages are gone because they showed the clips, and what writes them again."""
     if not pages:
         return
-    say(f"removed too, because they showed the clips: {', '.join(pages)}")
+    say(f"removed too, because they showed the clips: {plain(', '.join(pages))}")
     if any(name.startswith("audit.") for name in pages):
-        say(f"  `macebench data audit {dataset}` writes the audit again")
+        say(f"  `macebench data audit {plain(dataset)}` writes the audit again")
     if "summary.html" in pages:
-        say(f"  `macebench curate SOURCES... --out {dataset}`, as the data set was made, writes summary.html again")
+        command = f"macebench curate SOURCES... --out {plain(dataset)}"
+        say(f"  `{command}`, as the data set was made, writes summary.html again")
 
 
 def _check(workers: int) -> None:
@@ -125,9 +126,10 @@ def _rate(text: str) -> str:
 
 
 def _plain(text: str) -> str:
+    """Text for a cell of a table."""
     from rich.markup import escape
 
-    return escape("".join(letter if letter.isprintable() else "\ufffd" for letter in text))
+    return escape(plain(text))
 
 
 def _show_findings(report: AuditReport) -> None:
@@ -136,6 +138,6 @@ def _show_findings(report: AuditReport) -> None:
         named = [one for one in report.findings if (one.severity, one.kind) == (severity, kind)]
         for one in named[:MAX_SHOWN] if severity != "note" or count <= MAX_SHOWN else []:
             clips = ", ".join(one.clips[:4]) + (f" and {len(one.clips) - 4} more" if len(one.clips) > 4 else "")
-            say(f"  {clips + ': ' if clips else ''}{one.detail}")
+            say(f"  {plain(clips + ': ' if clips else '')}{plain(one.detail)}")
         if count > MAX_SHOWN:
             say(f"  and {count - MAX_SHOWN} more")

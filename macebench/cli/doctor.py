@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +27,8 @@ _OPTIONAL = {
 _BANNED = {
     "torchvision": "its presence beside CPU torch breaks transformers and torchmetrics: pip uninstall torchvision",
 }
+_EITHER = {"vbench6": "vbench6-hub", "vbench6-hub": "vbench6"}
+"""Groups of weights of which one is enough."""
 _OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
@@ -97,13 +99,21 @@ def _vbench(python: Path | None) -> Iterator[str]:
 def _weights() -> Iterator[str]:
     from macebench import weights
 
-    groups: dict[str, list[str]] = {}
-    for row in weights.weights_table():
-        groups.setdefault(row.groups[0], []).append(weights.status(row.name))
-    for group, states in groups.items():
-        good = all(state == "present" for state in states)
-        state = "ok" if good else "!!" if "corrupt" in states else "--"
-        yield f"[{state}] weights {group}" + ("" if good else f"   fix: macebench weights pull {group}")
+    rows = weights.weights_table()
+    states = {row.name: weights.status(row.name) for row in rows}
+    groups = {row.groups[0]: [states[item.name] for item in weights.select(row.groups[0])] for row in rows}
+    for group, found in groups.items():
+        good, other = _is_there(found), _EITHER.get(group, "")
+        if not good and _is_there(groups.get(other, [])):
+            yield f"[  ] weights {group}   not needed: {other} is there"
+            continue
+        state = "ok" if good else "!!" if "corrupt" in found else "--"
+        either = f", or {other} in its place" if other else ""
+        yield f"[{state}] weights {group}" + ("" if good else f"   fix: macebench weights pull {group}{either}")
+
+
+def _is_there(states: Sequence[str]) -> bool:
+    return bool(states) and all(state == "present" for state in states)
 
 
 def _store() -> Iterator[str]:

@@ -13,16 +13,15 @@ from macebench.cli.generate import Beta, Checkpoint, Genre, Scale
 from macebench.errors import EXIT_OK, MediaError, UserError
 
 if TYPE_CHECKING:
-    from macebench.models.motion_expert.editing import EditPlan
+    from macebench.models.motion_expert.editing import EditPlan, Seams
     from macebench.types import Motion
 
 OUTPUTS = (".npz", ".bvh", ".mp4")
-USUAL_SPEED = "joint_speed_p99_m_s"
-"""Entry of a checkpoint's card: 99th percentile of the speeds of joints in its training data, in m/s."""
 _KEEP = "Spans to keep, in seconds: 0:2,4:6. inbetween needs some; the other modes keep their part within them only."
 _CONVERTIBLE = ("not a motion file", "pickle not allowed")
 _PARTS = {"upper": "the upper body", "lower": "the lower body", "root": "the path"}
 _SECONDS = "Length of the result. \\[continue: the music's; else the dance's]"
+_BLEND = "Least seconds over which seams are blended, longer where that is a dash; 0 leaves them."
 _RESAMPLE = "Do each step N times (RePaint): smoother seams, N times slower."
 
 
@@ -39,7 +38,10 @@ def edit(
     scale: Scale = None,
     steps: Annotated[int, typer.Option(help="Denoising steps; fewer is faster.")] = 50,
     resample: Annotated[int, typer.Option(help=_RESAMPLE)] = 1,
-    blend: Annotated[float, typer.Option(help="Seconds over which seams are blended; 0 leaves them.")] = 0.2,
+    blend: Annotated[
+        float,
+        typer.Option(help=_BLEND),
+    ] = 0.2,
     motion_fps: Annotated[float | None, typer.Option(help="Frame rate of a motion that does not say its own.")] = None,
     checkpoint: Checkpoint = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -63,8 +65,7 @@ def edit(
     _check_files(motion, music, out)
     spans = parse_spans(keep)
     _check_numbers(seconds, steps, resample, blend)
-    from macebench.models.motion_expert.editing import EditPlan, check_plan
-    from macebench.models.motion_expert.editing import edit as run_edit
+    from macebench.models.motion_expert.editing import EditPlan, check_plan, edit_with_seams
     from macebench.models.motion_expert.expert import MotionExpert, Sampling, features_of
 
     plan = EditPlan(mode, spans, seconds, resample, blend)  # type: ignore[arg-type]
@@ -79,12 +80,13 @@ def edit(
     except MediaError as error:
         raise UserError(f"{music} cannot be used: {error}") from error
     with progress_bar() as progress:
-        made = run_edit(
+        made = edit_with_seams(
             expert, dance, features, plan, seed, genre=genre, sampling=sampling,
             progress=lambda done, total: progress("sampling", done, total),
         )  # fmt: skip
-    _write(out, made, music)
-    _report(out, made, plan, dance, expert.card.get(USUAL_SPEED))
+    _write(out, made.motion, music)
+    _report(out, made.motion, plan, dance)
+    _report_seams(made.seams)
     return EXIT_OK
 
 
@@ -147,17 +149,24 @@ def _write(out: Path, motion: Motion, music: Path) -> None:
         write_motion(out.with_suffix(out.suffix.lower()), motion)
 
 
-def _report(out: Path, motion: Motion, plan: EditPlan, dance: Motion, usual: object) -> None:
-    from macebench.models.motion_expert.editing import input_frames, kept_parts, seam_speed
+def _report(out: Path, motion: Motion, plan: EditPlan, dance: Motion) -> None:
+    from macebench.models.motion_expert.editing import input_frames, kept_parts
 
     n_input = input_frames(dance)
     kept = kept_parts(plan, n_input, len(motion))
     whole = int(kept.whole.sum())
     part = _PARTS.get(plan.mode)
-    count = int((kept.joints.any(axis=1) | kept.root).sum())
+    count = int(kept.any.sum())
     said = f"{whole} of them kept whole" if part is None else f"{part} kept in {count} of them"
     say(f"{out}: {len(motion)} frames, {said}")
-    speed = seam_speed(motion, plan, n_input)
-    if not math.isnan(speed):
-        known = f" (99 % of training speeds are below {usual:.2f} m/s)" if isinstance(usual, int | float) else ""
-        say(f"fastest joint over a seam: {speed:.2f} m/s{known}")
+
+
+def _report_seams(seams: Seams) -> None:
+    if math.isnan(seams.speed_m_s):
+        return
+    known = "" if math.isnan(seams.usual_m_s) else f" (99 % of training speeds are below {seams.usual_m_s:.2f} m/s)"
+    over = f"over seams, blended over {seams.blend_s:.1f} s" if seams.blend_s else "over seams, not blended"
+    say(f"fastest joint {over}: {seams.speed_m_s:.2f} m/s{known}")
+    if seams.dash and seams.blend_s:
+        say("  faster than usual: no blend that fits is slower. The parts that meet may themselves be that fast;"
+            " keep other spans, or try --resample 4 or another --seed.")  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from macebench.cli.console import duration, progress_bar, say, show_tables
+from macebench.cli.generate import TrainingSet
 from macebench.errors import EXIT_OK, EXIT_UNSCORED, UserError
 
 if TYPE_CHECKING:
@@ -26,9 +27,11 @@ ALL_CALIBRATIONS = (*MOTION_CALIBRATIONS, "identity-swap")
 SHOWN_FILES, SHOWN_TEXTS = 5, 20
 ANIMATION = "animation"
 _PAIRS_HINT = "`macebench eval --track animation --videos A --reference B` compares videos in pairs."
+DEFAULT_POSE = "blazepose"
 DEFAULT_PROTOCOL = {"video": "ma2d-fixed/1", "motion": "motion3d-fixed/1"}
 
 _MODEL = "Name of the row; a registered model (mace-dance, ...) is run first to make the dances."
+_ALIGN = "Pairs that do not fit: resize, crop-time, nearest-time."
 _IDENTITY = "Picture of the dancer, or a folder with one by clip id: identity_drift is held against it."
 
 
@@ -42,7 +45,7 @@ def evaluate(
     protocol: Annotated[list[str] | None, typer.Option(help="Protocol id or YAML file; repeatable.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="One more metric; repeatable.")] = None,
     music: Annotated[Path | None, typer.Option(help="Folder of sound files, by file name.")] = None,
-    pose: Annotated[str, typer.Option(help="Pose back end.")] = "blazepose",
+    pose: Annotated[str | None, typer.Option(help="Pose back end. \\[blazepose]")] = None,
     pose_option: Annotated[list[str] | None, typer.Option(help="Setting of the back end: key=value.")] = None,
     poses: Annotated[Path | None, typer.Option(help="Folder of precomputed poses.")] = None,
     mmpose_python: Annotated[Path | None, typer.Option(help="Python that has mmpose.")] = None,
@@ -55,7 +58,7 @@ def evaluate(
     plugin: Annotated[list[Path] | None, typer.Option(help="Python file that registers more.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed, when the model generates. \\[0]")] = None,
     track: Annotated[str | None, typer.Option(help="animation: compare each video with its reference.")] = None,
-    align: Annotated[list[str] | None, typer.Option(help="Pairs that do not fit: resize, crop-time ...")] = None,
+    align: Annotated[list[str] | None, typer.Option(help=_ALIGN)] = None,
     pairs: Annotated[Path | None, typer.Option(help="CSV of generated and reference ids.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done, and stop.")] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html.")] = False,
@@ -64,6 +67,7 @@ def evaluate(
     batch: Annotated[str | None, typer.Option(help="Frames at once: a number, or auto.")] = None,
     vbench_python: Annotated[Path | None, typer.Option(help="Python that has vbench; see doctor.")] = None,
     identity: Annotated[Path | None, typer.Option(help=_IDENTITY)] = None,
+    training_set: TrainingSet = None,
 ) -> int:
     """Score videos or 3-D motions of dance against a reference set and write a run folder.
 
@@ -81,14 +85,19 @@ def evaluate(
     in_pairs = _is_paired(track, protocol or [])
     made = "--videos" if videos is not None else "--motions" if motions is not None else None
     _refuse_ignored(
-        made, model, {"--seed": seed is not None}, {} if in_pairs else {"--align": bool(align), "--pairs": bool(pairs)}
+        made,
+        model,
+        {"--seed": seed is not None, "--training-set": training_set is not None},
+        {} if in_pairs else {"--align": bool(align), "--pairs": bool(pairs)},
     )
+    for_poses = {"--pose": pose, "--pose-option": pose_option, "--poses": poses, "--mmpose-python": mmpose_python}
     with overridden(device, dtype, batch):
         if in_pairs:
             given = {
                 "--motions": motions, "--metric": metric, "--music": music, "--training": training,
                 "--calibrate": calibrate, "--plan": plan,
-                "--vbench-python": vbench_python, "--identity": identity,
+                "--vbench-python": vbench_python, "--identity": identity, "--motion-fps": motion_fps is not None,
+                **for_poses,
             }  # fmt: skip
             _refuse([name for name, value in given.items() if value])
             paired = _pair_config(videos, reference, out, protocol, model, align, pairs)
@@ -100,6 +109,8 @@ def evaluate(
                 "plugins": tuple(plugin or ()),
             }
             return _paired(dataclasses.replace(paired, **extra), report=not no_report)  # type: ignore[arg-type]
+        protocols = tuple(protocol or (DEFAULT_PROTOCOL["video" if motions is None else "motion"],))
+        _refuse_unneeded(protocols, metric or [], for_poses, motion_fps)
         backend, settings = _pose(pose, pose_option or [], poses, mmpose_python)
         from macebench.generate import is_generator
         from macebench.prepare import EvalConfig
@@ -112,7 +123,7 @@ def evaluate(
             motion_fps=motion_fps,
             training=training,
             model=model or "external",
-            protocols=tuple(protocol or (DEFAULT_PROTOCOL["video" if motions is None else "motion"],)),
+            protocols=protocols,
             metrics=tuple(metric or ()),
             calibrate=() if not calibrate else ALL_CALIBRATIONS if motions is None else MOTION_CALIBRATIONS,
             pose=backend,
@@ -128,8 +139,11 @@ def evaluate(
         )
         dances = videos is None and motions is None and model is not None and is_generator(model)
         if plan:
-            return _show_plan_of_dances(config, seed or 0, device) if dances else _show_plan(config)
-        return run_and_show(danced(config, seed=seed or 0, device=device) if dances else config, report=not no_report)
+            return _show_plan_of_dances(config, seed or 0, device, training_set) if dances else _show_plan(config)
+        return run_and_show(
+            danced(config, seed=seed or 0, device=device, training_set=training_set) if dances else config,
+            report=not no_report,
+        )
 
 
 def _is_paired(track: str | None, protocols: list[str]) -> bool:
@@ -186,6 +200,26 @@ def _refuse(options: list[str]) -> None:
         raise UserError(f"{', '.join(options)} cannot be used when videos are compared in pairs.", hint=_PAIRS_HINT)
 
 
+def _refuse_unneeded(
+    protocols: Sequence[str], metrics: Sequence[str], for_poses: Mapping[str, object], motion_fps: float | None
+) -> None:
+    """Refuse options of poses, or of motions, where no metric looks at any."""
+    from macebench.protocol import load_protocol
+    from macebench.registry import get_metric
+    from macebench.scoring import needed
+
+    names = dict.fromkeys((*(name for item in protocols for name in load_protocol(item).metrics), *metrics))
+    needs = needed([get_metric(name) for name in names])[1]
+    idle = [name for name, value in for_poses.items() if value and "pose" not in needs]
+    idle += ["--motion-fps"] if motion_fps is not None and "motion" not in needs else []
+    if idle:
+        raise UserError(
+            f"{', '.join(idle)} cannot be used: no metric of {', '.join(protocols)} looks at "
+            f"{'3-D motions' if idle == ['--motion-fps'] else 'poses'}.",
+            hint="`macebench ls metrics` says what each metric needs; leave the option out.",
+        )
+
+
 def _pair_config(
     videos: Path | None,
     reference: str,
@@ -229,7 +263,9 @@ def _reference_clips(config: EvalConfig) -> tuple[Clip, ...]:
     ).clips
 
 
-def danced(config: EvalConfig, *, seed: int = 0, device: str | None = None) -> EvalConfig:
+def danced(
+    config: EvalConfig, *, seed: int = 0, device: str | None = None, training_set: Path | None = None
+) -> EvalConfig:
     """Let the model dance to the reference set's music; the configuration that scores what it made comes back."""
     from macebench.generate import dance_to
 
@@ -237,7 +273,7 @@ def danced(config: EvalConfig, *, seed: int = 0, device: str | None = None) -> E
     with progress_bar() as progress:
         made = dance_to(
             _reference_clips(config), config.model, config.out, seed=seed, as_motion=in_space, device=device,
-            workers=config.workers, plugins=config.plugins, progress=progress,
+            training_set=training_set, workers=config.workers, plugins=config.plugins, progress=progress,
         )  # fmt: skip
     for clip_id, note in made.notes.items():
         say(f"  note: {clip_id}: {note}")
@@ -248,8 +284,15 @@ def danced(config: EvalConfig, *, seed: int = 0, device: str | None = None) -> E
     return dataclasses.replace(config, videos=made.folder, only=made.ids)
 
 
-def _pose(name: str, options: list[str], poses: Path | None, mmpose_python: Path | None) -> tuple[str, dict[str, Any]]:
+def _pose(
+    name: str | None, options: list[str], poses: Path | None, mmpose_python: Path | None
+) -> tuple[str, dict[str, Any]]:
     """Back end and settings from the options."""
+    named = {"--poses": (poses, "precomputed"), "--mmpose-python": (mmpose_python, "mmpose")}
+    wanted = {f"--pose {name}": name} if name is not None else {}
+    wanted |= {option: backend for option, (value, backend) in named.items() if value is not None}
+    if len(set(wanted.values())) > 1:
+        raise UserError(f"{' and '.join(wanted)} name different pose back ends.", hint="Give one of them.")
     settings: dict[str, Any] = {}
     for option in options:
         key, equals, value = option.partition("=")
@@ -260,7 +303,7 @@ def _pose(name: str, options: list[str], poses: Path | None, mmpose_python: Path
         return "precomputed", {**settings, "folder": poses}
     if mmpose_python is not None:
         return "mmpose", {**settings, "python": mmpose_python}
-    return name, settings
+    return name or DEFAULT_POSE, settings
 
 
 def _value(text: str) -> Any:
@@ -294,7 +337,7 @@ def _show_plan(config: EvalConfig) -> int:
     return EXIT_OK
 
 
-def _show_plan_of_dances(config: EvalConfig, seed: int, device: str | None) -> int:
+def _show_plan_of_dances(config: EvalConfig, seed: int, device: str | None, training_set: Path | None = None) -> int:
     """What a generating model would make before its dances are scored; nothing is computed."""
     from macebench.generate import plan_dances
     from macebench.protocol import load_protocol
@@ -302,7 +345,13 @@ def _show_plan_of_dances(config: EvalConfig, seed: int, device: str | None) -> i
 
     clips = _reference_clips(config)
     planned = plan_dances(
-        clips, config.model, config.out, seed=seed, as_motion=_in_space(config.protocols), device=device
+        clips,
+        config.model,
+        config.out,
+        seed=seed,
+        as_motion=_in_space(config.protocols),
+        device=device,
+        training_set=training_set,
     )
     seconds = planned.seconds / config.workers if planned.seconds is not None else None
     workers = plural(config.workers, "worker")
@@ -314,7 +363,11 @@ def _show_plan_of_dances(config: EvalConfig, seed: int, device: str | None) -> i
     say(f"reference clips   {len(clips)} ({config.reference})")
     for name in config.protocols:
         say(f"then scored       under {load_protocol(name).id}")
-    return _show_plan(danced(config, seed=seed, device=device)) if planned.done == planned.pieces else EXIT_OK
+    return (
+        _show_plan(danced(config, seed=seed, device=device, training_set=training_set))
+        if planned.done == planned.pieces
+        else EXIT_OK
+    )
 
 
 def run_and_show(config: EvalConfig, *, report: bool = True, beside: RunResult | None = None) -> int:

@@ -25,6 +25,10 @@ Beta = Annotated[
     typer.Option(help="Guidance, 0 to 1: near 0 keeps most to the music, 1 is no guidance. \\[0.75]"),
 ]
 Scale = Annotated[float | None, typer.Option(help="Guidance weight; only for checkpoints trained with cfg. \\[2]")]
+TrainingSet = Annotated[
+    Path | None,
+    typer.Option(help="Folder that random-phrases and nearest-music take dances from. \\[procedural pieces]"),
+]
 _MODEL = "Model to run: motion-expert, mace-dance, ... (`macebench ls models`)."
 _DATASET = "Take the sound of these clips as music: DIR or DIR:SPLIT. Give this or --music."
 _FORMAT = "npz, bvh, aist, mp4, or several with commas (then one folder each). \\[npz,mp4; mp4 for video models]"
@@ -47,6 +51,7 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Denoising steps of ddim; fewer is faster. \\[50]")] = None,
     eta: Annotated[float | None, typer.Option(help="Fresh noise in each ddim step, 0 (none) to 1. \\[1]")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddim or ddpm.")] = None,
+    training_set: TrainingSet = None,
     seconds: Annotated[float | None, typer.Option(help="Only the first N seconds of each piece.")] = None,
     max_seconds: Annotated[float | None, typer.Option(help="Refuse longer pieces; at most 1200. \\[600]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
@@ -68,6 +73,7 @@ def generate(
     given = {
         "checkpoint": checkpoint, "genre": genre, "beta": beta, "scale": scale, "steps": steps, "eta": eta,
         "sampler": sampler, "seconds": seconds, "max_seconds": max_seconds, "device": device,
+        "training_set": training_set,
     }  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}
     check_options(model, options, given)
@@ -127,8 +133,11 @@ def _with_seeds(pieces: dict[str, Path], count: int) -> dict[str, Path]:
 def _formats(model: str, form: str | None) -> tuple[str, ...]:
     from macebench.prepare import model_card
 
-    chosen = form or DEFAULT_FORMATS[model_card(model).kind]
-    return tuple(dict.fromkeys(part.strip() for part in chosen.split(",") if part.strip()))
+    chosen = form if form is not None else DEFAULT_FORMATS[model_card(model).kind]
+    formats = tuple(dict.fromkeys(part.strip() for part in chosen.split(",") if part.strip()))
+    if not formats:
+        raise UserError(f"--format {chosen!r} names no format.", hint="For example --format npz,mp4.")
+    return formats
 
 
 def _show_plan(planned: Planned, out: Path) -> int:

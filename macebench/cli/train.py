@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from macebench.models.training.config import TrainingConfig
 
 app = typer.Typer(help="Train a model (motion-expert).", no_args_is_help=True)
-_SET = "Change one setting: lr=2e-4, network.mixer=mamba; repeatable."
+_SET = "Change one setting: lr=2e-4, network.mixer=mamba, recipe=released (the authors' settings); repeatable."
 _DATA = (
     "demo, demo:N:SECONDS, cmu:DIR:N[:SECONDS], aist:DIR, finedance:DIR, folder:MOTIONS:MUSIC, NAME or NAME:TEXT of "
     "`macebench ls dances`, or a built training set; repeatable: the sets are joined."
@@ -103,6 +103,8 @@ def _plan(config: TrainingConfig, out: Path, limit: int | None, workers: int) ->
     with progress_bar() as progress:
         found = plan(config, out, limit=limit, workers=workers, progress=progress)
     say(f"data              {found.sequences} sequences, {found.frames} frames ({duration(found.frames / 30)})")
+    for note in found.notes:
+        say(f"                  {note}")
     say(f"parameters        {found.parameters:,}")
     say(f"device            {found.device}")
     say(f"steps left        {found.steps_left}, {found.seconds_per_step:.3f} s each (measured)")

@@ -82,6 +82,7 @@ class _Answers:
         self._handlers = {
             "probe": lambda ring, path, limits: {"info": pictures.probe(path, limits)},
             "frames": lambda ring, path, limits, **how: pictures.stream_frames(path, limits, ring, **how),
+            "times": lambda ring, path, limits, **how: {"times": pictures.timestamps(path, limits, **how)},
             "probe_folder": lambda ring, path, limits, fps: {"info": framefolder.probe_folder(path, fps, limits)},
             "folder": lambda ring, path, limits, fps, **how: framefolder.stream_folder(path, fps, limits, ring, **how),
             "still": lambda ring, path, limits: stills.stream_still(path, limits, ring),

@@ -109,6 +109,18 @@ class Decoder:
         info = call.receive()["info"]
         return VideoInfo(**info | {"notes": tuple(info["notes"])})
 
+    def times(self, path: str | Path, *, start_s: float, end_s: float) -> Array:
+        """(T,) seconds after the first picture of the pictures of a span of a video file, ascending.
+
+        They are read from the packets without decoding, so damage is not seen; of very many, only the first come.
+
+        Raises:
+            MediaError: see the module.
+            ValueError: the span is none.
+        """
+        _check_span(start_s, end_s)
+        return np.array(self._begin("times", path, start_s=start_s, end_s=end_s).receive()["times"], np.float64)
+
     def frames(
         self,
         path: str | Path,

@@ -21,6 +21,9 @@ A picture whose size differs from that of the first one is scaled to it. Timesta
 timestamps minus that of the first picture; a picture that is not later than the one before is dropped and
 counted. With `max_fps`, a picture is kept when it is at least 0.9 / max_fps later than the last kept one.
 
+A file that says it lasts longer than its pictures do is not believed: the length ends one picture after the last one,
+unless bytes are missing, so that a file that was cut off is known by its length too.
+
 With `start_s`, decoding begins at the key picture before it. Whether it does is checked: when the first key picture
 that comes out is later than `start_s`, the file's index is no help, and decoding begins earlier, at last at the begin
 of the file. So the same pictures come out as without `start_s`.
@@ -49,17 +52,20 @@ from macebench.media.source import (
     open_file,
     video_stream,
 )
+from macebench.media.structure import missing_bytes
 from macebench.media.values import Limits
 from macebench.media.wire import MAX_SLOT_BYTES
 from macebench.types import Array
 
 _LOOKED_AT = 512
 _REORDERING = 16
+_MOST_TIMES = 20_000
 _BICUBIC = 4
 _AREA_FULL_COLOUR = 0x20 | 0x2000
 _EVEN_S = 0.0025
 _STEPS_BACK_S = (0.0, 2.0, 15.0, 90.0)
 _SAME_S = 1e-6
+_BEYOND_LAST_S = 0.5
 _HDR, _BT2020 = {16: "PQ", 18: "HLG"}, 9
 HDR_NOTE = "HDR ({}) read without tone mapping"
 GAMUT_NOTE = "BT.2020 colours read as they are"
@@ -261,8 +267,7 @@ def _from(video: Video, start_s: float, out: _Batches) -> Iterator[tuple[float, 
     """Pictures from about `start_s` on; what they look like is decided by the first one of the file."""
     for frame in video.track.frames():
         out.start(frame)
-        base = frame.time_base or video.stream.time_base
-        return video.timed_from(start_s, float(ticks_of(frame, video.stream, None) * base))
+        return video.timed_from(start_s, _origin_s(video, frame))
     return iter(())
 
 
@@ -312,16 +317,21 @@ def probe(path: str, limits: Limits) -> dict[str, Any]:
     with open_file(path) as container:
         video = Video(container, limits)
         stream, track = video.stream, video.track
-        geometry, notes, stamps = _look(video)
-        if geometry is None:
+        first, stamps = _look(video)
+        if first is None:
             track.finish(path, "no frames")
             raise MediaError("no frames")
+        geometry, notes = Geometry(first, stream.sample_aspect_ratio, limits), notes_of(first)
         rate = stream.average_rate or stream.guessed_rate
-        duration = declared_length(container, stream)
+        looked_at = sorted(stamps)[: -_REORDERING if len(stamps) == _LOOKED_AT else None]
+        first_s = _origin_s(video, first)
+        duration = declared_length(container, stream, first_s)
         if duration is None:
             duration = _measured_length(video, stamps, float(rate or 0))
+        else:
+            check_length(duration, limits)
+            duration = _believed_length(path, video, duration, first_s, looked_at)
         check_length(duration, limits)
-        looked_at = sorted(stamps)[: -_REORDERING if len(stamps) == _LOOKED_AT else None]
         return {
             "width": geometry.width,
             "height": geometry.height,
@@ -338,18 +348,20 @@ def probe(path: str, limits: Limits) -> dict[str, Any]:
         }
 
 
-def _look(video: Video) -> tuple[Geometry | None, tuple[str, ...], list[int]]:
-    """Geometry of the first good picture, what a reader should know of it, and timestamps of the first packets."""
+def _origin_s(video: Video, first: Any) -> float:
+    """Time of the first picture on the file's clock."""
+    return float(ticks_of(first, video.stream, None) * (first.time_base or video.stream.time_base))
+
+
+def _look(video: Video) -> tuple[Any, list[int]]:
+    """The first good picture, or None, and timestamps of the first packets."""
     first, stamps = None, []
     for packet in itertools.islice(video.track.packets(), _LOOKED_AT):
         if packet.pts is not None:
             stamps.append(int(packet.pts))
         if first is None:
             first = next(video.track.decode(packet), None)
-    first = next(video.track.decode(None), None) if first is None else first
-    if first is None:
-        return None, (), stamps
-    return Geometry(first, video.stream.sample_aspect_ratio, video.limits), notes_of(first), stamps
+    return next(video.track.decode(None), None) if first is None else first, stamps
 
 
 def notes_of(frame: Any) -> tuple[str, ...]:
@@ -379,3 +391,56 @@ def _measured_length(video: Video, stamps: list[int], rate: float) -> float:
         if count > video.limits.max_frames:
             raise MediaError("too long", f"more than {video.limits.max_frames} pictures")
     return float((high - low) * video.stream.time_base) + (1 / rate if rate else 0.0)
+
+
+def _believed_length(path: str, video: Video, declared: float, first_s: float, looked_at: list[int]) -> float:
+    """The declared length, or one picture more than the last one's time where that is clearly less."""
+    stream = video.stream
+    if len(looked_at) < 2 or missing_bytes(path) or not video.track.seek(first_s + declared):
+        return declared
+    last = max((int(packet.pts) for packet in video.track.packets() if packet.pts is not None), default=None)
+    if last is None:
+        return declared
+    step = float(np.median(np.diff(looked_at)))
+    end_s = float((max(last, looked_at[-1]) + step) * stream.time_base) - first_s
+    return end_s if declared > end_s + _BEYOND_LAST_S else declared
+
+
+def timestamps(path: str, limits: Limits, start_s: float, end_s: float) -> list[float]:
+    """Seconds after the first picture of the pictures of a span, ascending, as their packets say; one is decoded.
+
+    Raises:
+        MediaError: see `macebench.media.decoder`.
+    """
+    with open_file(path) as container:
+        video = Video(container, limits)
+        first = next(video.track.frames(), None)
+        if first is None:
+            video.track.finish(path, "no frames")
+            raise MediaError("no frames")
+        first_s = _origin_s(video, first)
+        for back in _STEPS_BACK_S:
+            if start_s - back <= 0 or not video.track.seek(first_s + start_s - back):
+                break
+            earliest_s, found = _times(video, first_s, start_s, end_s)
+            if earliest_s <= start_s + _SAME_S:
+                return found
+        if not video.track.seek(min(first_s, 0.0)):
+            raise MediaError(TRUNCATED, "its begin cannot be found again")
+        return _times(video, first_s, start_s, end_s)[1]
+
+
+def _times(video: Video, first_s: float, start_s: float, end_s: float) -> tuple[float, list[float]]:
+    """The earliest time from here on, and the times in a span, ascending; at most `_MOST_TIMES`."""
+    earliest_s, found, behind = math.inf, [], 0
+    for packet in video.track.packets():
+        if packet.pts is None:
+            continue
+        time = float(packet.pts * video.stream.time_base) - first_s
+        earliest_s = min(earliest_s, time)
+        behind += time >= end_s - _SAME_S
+        if start_s - _SAME_S <= time < end_s - _SAME_S:
+            found.append(time)
+        if behind >= _REORDERING or len(found) >= _MOST_TIMES:
+            break
+    return earliest_s, sorted(found)

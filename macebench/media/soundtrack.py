@@ -4,6 +4,11 @@ Mono is the mean of the channels. When stereo is wanted, a stream of two channel
 of more than 50 ms in the timestamps is filled with silence, so that what follows stays on the clip's clock. Encoder
 delay is cut by the demuxer where the file declares it.
 
+Beside pictures, sound keeps to the timestamps more closely: what is more than 5 ms late or early on the clip's clock
+for 0.1 s on end (at the end of the file, 0.05 s) is moved by its least distance, with silence in front or without its
+begin: packets were lost, or lie over each other. Timestamps that are rounded or that waver come back before that and
+move nothing, so a healthy file gives its samples as they are.
+
 With `start_s`, decoding begins 0.5 s before it, because codecs need some packets before they are exact, and what comes
 earlier is dropped. A place that the file's index does not lead to is looked for from the begin.
 """
@@ -25,6 +30,7 @@ from macebench.media.wire import SOUND_SLOT_BYTES
 from macebench.types import Array
 
 _HOLE_S = 0.05
+_OFF_S, _LASTS_S, _LASTS_AT_END_S = 0.005, 0.1, 0.05
 _RUN_UP_S, _RUN_OUT_S = 0.5, 0.1
 _STEPS_BACK_S = (0.0, 2.0, 15.0, 90.0)
 _MAX_PLANES = 8
@@ -61,7 +67,7 @@ def stream_sound(
                     return {"decoded": out.count}
                 out.add(frame, origin)
         finally:
-            out.flush()
+            out.finish()
         track.finish(path, "no sound")
         if container.format.name == "flac" and declared and out.seconds < declared - 2 * _HOLE_S:
             raise MediaError(TRUNCATED, f"{out.seconds:.2f} of {declared:.2f} s")
@@ -120,11 +126,22 @@ class _Samples:
         self._rate, self._start_s = 0, 0.0
         self._slot: int | None = None
         self._used = 0
+        self._held: list[tuple[float, Array]] = []
         self.count = 0
 
     @property
     def seconds(self) -> float:
         return self.count / self._rate if self._rate else 0.0
+
+    def _off(self, time: float | None) -> float:
+        """Seconds by which what comes next lies behind what came before; below 0 when it lies over it."""
+        if time is None:
+            return self._held[-1][0] if self._held else 0.0
+        return time - self._start_s - self.seconds - self._held_s
+
+    @property
+    def _held_s(self) -> float:
+        return sum(len(samples) for _, samples in self._held) / self._rate if self._held else 0.0
 
     def add(self, frame: Any, origin: float | None) -> None:
         time = None if frame.pts is None else _time(frame)
@@ -138,11 +155,39 @@ class _Samples:
         if frame.format.is_planar and frame.layout.nb_channels > _MAX_PLANES:
             # PyAV reads behind its table of planes and brings the process down.
             raise MediaError("not a media file", f"{frame.layout.nb_channels} channels")
-        hole = 0.0 if time is None else time - self._start_s - self.seconds
-        check_length(self.seconds + max(hole, 0.0), self._limits)
-        if hole > _HOLE_S:
-            self._put_silence(round(hole * self._rate))
-        self._put(_mixed(frame, self._channels))
+        off = self._off(time)
+        check_length(self.seconds + max(off, 0.0), self._limits)
+        if off > _HOLE_S and self._held:
+            self._settle(moved=True)
+            off = self._off(time)
+        if off > _HOLE_S:
+            self._put_silence(round(off * self._rate))
+            off = 0.0
+        if origin is None:
+            self._put(_mixed(frame, self._channels))
+        else:
+            self._place(off, _mixed(frame, self._channels))
+
+    def _place(self, off: float, samples: Array) -> None:
+        """Send samples, or hold them until it is known whether they are off their time for long."""
+        if abs(off) <= _OFF_S or (self._held and (self._held[0][0] > 0) != (off > 0)):
+            self._settle(moved=False)
+        if abs(off) <= _OFF_S:
+            self._put(samples)
+            return
+        self._held.append((off, samples))
+        if self._held_s >= _LASTS_S:
+            self._settle(moved=True)
+
+    def _settle(self, *, moved: bool) -> None:
+        """Send what is held: as it is, or moved by the least distance from its time."""
+        held, self._held = self._held, []
+        shift = round(min((off for off, _ in held), key=abs, default=0.0) * self._rate) if moved else 0
+        self._put_silence(shift)
+        for _, samples in held:
+            left_out = min(max(-shift, 0), len(samples))
+            self._put(samples[left_out:])
+            shift += left_out
 
     def _put_silence(self, count: int) -> None:
         for start in range(0, count, _SLOT_SAMPLES):
@@ -162,6 +207,11 @@ class _Samples:
             values = values[len(part) :]
             if self._used == _SLOT_SAMPLES:
                 self.flush()
+
+    def finish(self) -> None:
+        """Send everything."""
+        self._settle(moved=self._held_s >= _LASTS_AT_END_S)
+        self.flush()
 
     def flush(self) -> None:
         if self._slot is not None and self._used:

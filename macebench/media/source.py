@@ -83,14 +83,22 @@ def check_length(seconds: float | None, limits: Limits) -> None:
         raise MediaError("too long", f"{seconds:.1f} s, allowed are {limits.max_duration_s:.1f} s")
 
 
-def declared_length(container: Any, stream: Any) -> float | None:
-    """Seconds that the stream, or else the container, says it lasts."""
+def declared_length(container: Any, stream: Any, first_s: float = 0.0) -> float | None:
+    """Seconds that the stream, or else the container, says it lasts.
+
+    Args:
+        container: An open file.
+        stream: One of its streams.
+        first_s: Time of the stream's first frame on the file's clock. What a Matroska file says is a time of end on
+            that clock, and becomes a length with it; only the statistics of mkvmerge are lengths.
+    """
     if stream.duration is not None:
         return float(stream.duration * stream.time_base)
+    before_s = first_s if str(container.format.name).startswith("matroska") else 0.0
     tag = _tag_seconds(stream.metadata.get("DURATION", ""))
     if tag is not None:
-        return tag
-    return None if container.duration is None else container.duration / av.time_base
+        return tag if "_STATISTICS_WRITING_APP" in stream.metadata else max(tag - before_s, 0.0)
+    return None if container.duration is None else max(container.duration / av.time_base - before_s, 0.0)
 
 
 def _tag_seconds(text: str) -> float | None:

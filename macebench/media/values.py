@@ -43,7 +43,8 @@ class VideoInfo:
         width: Pixels of a delivered picture: after scaling to square pixels and after turning.
         height: As `width`.
         fps: Average frame rate; NaN when the file does not say.
-        duration_s: Length of the video stream in seconds (of the file where the stream does not say).
+        duration_s: Length of the video stream in seconds (of the file where the stream does not say), from its first
+            picture on; where that is over 0.5 s more than the pictures last, the time of the last one and its step.
         has_audio: True when the file has at least one sound stream.
         rotation_deg: Turn that is applied to stored pictures, counter-clockwise: 0, 90, 180 or 270.
         variable_rate: True when the distances of consecutive pictures differ by more than 2.5 ms and one tick

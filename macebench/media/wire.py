@@ -1,7 +1,7 @@
 """What the decoder process and its parent say to each other.
 
 Both directions are lines of JSON; pictures and samples go through shared memory, which is a ring of
-equal slots. Parent to child: a request (``probe``, ``frames``, ``audio``), then ``free`` for each slot
+equal slots. Parent to child: a request (``probe``, ``times``, ``frames``, ``audio``), then ``free`` for each slot
 that has been copied, or ``stop``. Child to parent: ``ready`` once, then for each request any number of
 ``head`` and ``slot`` messages and exactly one ``end`` or ``error``. Every message carries the
 number of its request, so that late ones of an abandoned request are recognised.

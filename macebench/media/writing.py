@@ -29,6 +29,27 @@ _COLOUR_TAGS = (
 )  # fmt: skip
 _FINISH_S = 600.0
 _SPACE_HINT = "Free some space, or choose another place."
+_PLACE_WORDS = (
+    "No space left", "File too large", "Disk quota exceeded", "Read-only file system", "Permission denied",
+    "Input/output error",
+)  # fmt: skip
+_FILE_SIZE_LIMIT = -25
+MOST_SIDE = 16384
+"""Pixels of one side that x264 takes at most."""
+
+
+class EncoderError(UserError):
+    """The encoder did not make a video of these pictures and this sound; its place is not to blame.
+
+    Args:
+        message: What was to be written, and the encoder's words.
+        hint: What to do about it.
+        ended: It was ended by a signal or took too long, so the next try may end otherwise.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", ended: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.ended = ended
 
 
 def write_video(
@@ -60,7 +81,8 @@ def write_video(
         The path.
 
     Raises:
-        UserError: no frame, odd or changing size, wrong suffix, full disk, or ffmpeg's complaint.
+        EncoderError: ffmpeg's complaint about pictures, sound or settings.
+        UserError: no frame, odd or changing size, wrong suffix, full disk, or a place that cannot be written to.
     """
     from macebench.store import atomic_write
 
@@ -167,7 +189,12 @@ def _container(name: str, metadata: dict[str, str]) -> list[str]:
 
 
 def _run(path: Path, command: list[str], frames: Iterable[Any], handles: tuple[int, ...]) -> None:
-    """Feed frames to ffmpeg. Raises `UserError` with its words when it fails; it never outlives this call."""
+    """Feed frames to ffmpeg; it never outlives this call.
+
+    Raises:
+        EncoderError: with its words when it fails.
+        UserError: the place is full or cannot be written to.
+    """
     import imageio_ffmpeg
 
     words = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *command]
@@ -185,11 +212,10 @@ def _run(path: Path, command: list[str], frames: Iterable[Any], handles: tuple[i
         errors.seek(max(0, size - 600))
         said = " ".join(errors.read().decode("utf-8", "replace").split())
     if code != 0:
-        full = "No space left" in said or "File too large" in said or code == -25
-        raise UserError(
-            f"{path} could not be written: ffmpeg ended with {code}. {said}".rstrip(),
-            hint=_SPACE_HINT if full else "Check preset, crf and the tags.",
-        )
+        what = f"{path} could not be written: ffmpeg ended with {code}. {said}".rstrip()
+        if code == _FILE_SIZE_LIMIT or any(words in said for words in _PLACE_WORDS):
+            raise UserError(what, hint=_SPACE_HINT)
+        raise EncoderError(what, hint="Check preset, crf and the tags.", ended=code < 0)
 
 
 def _feed(process: subprocess.Popen[bytes], frames: Iterable[Any]) -> None:

@@ -158,6 +158,10 @@ def _overview(view: _View) -> Html:
         text = ", ".join(f"{count} × {reason}" for reason, count in summary["unfinished"].items())
         parts.append(el("div", f"Not done, and tried again by the next run: {text}.", class_="callout", role="note"))
     parts += [el("p", note, class_="muted small") for note in summary["split_notes"]]
+    for text, key in (("Stage {} looked with", "observers"), ("Where the settings of {} have none:", "in_force")):
+        for name, values in sorted(summary.get(key, {}).items()):
+            said = ", ".join(f"{field} {value}" for field, value in sorted(values.items()))
+            parts.append(el("p", f"{text.format(name)} {said}.", class_="muted small"))
     return el("section", *parts)
 
 

@@ -1,14 +1,15 @@
 """The rows of a section: models, calibration models and the reference set itself, with intervals and activity.
 
 Intervals are of means over clips: a clustered bootstrap (`macebench.metrics.statistics.bootstrap_mean`), in which all
-clips of one piece of music are drawn together. Clips whose music has no file of its own are grouped by their own
-file, so that the windows of one motion stay together. They are computed from ``clips.parquet`` whenever the page
-is written and stored nowhere, with fewer resamples for thousands of clusters. Scores of whole sets have none.
+clips of one piece of music are drawn together. A column that weights its clips has the interval of its weighted mean.
+Clips whose music has no file of its own are grouped by their own file, so that the windows of one motion stay together.
+Intervals are computed from ``clips.parquet`` whenever the page is written and stored nowhere, with fewer resamples for
+thousands of clusters. Scores of whole sets have none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from macebench.report.model import RowKind, RowView
 from macebench.report.numbers import incomplete
 from macebench.results import Entry, ScoreRecord
 from macebench.tables import value_columns
+from macebench.types import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +37,17 @@ MOST_RESAMPLES, LEAST_RESAMPLES = 2000, 400
 _DRAWS = 1_000_000
 
 
-def model_rows(entries: Iterable[Entry], model: str, clips: pd.DataFrame) -> list[RowView]:
+Weights = Mapping[str, str]
+"""The column that weights the clips of another column, by the name of that one."""
+
+
+def weights_of(metrics: Iterable[Metric]) -> dict[str, str]:
+    """The weighted columns of the metrics."""
+    columns = [column for metric in metrics for column in metric.columns]
+    return {column.name: column.weight for column in columns if column.weight is not None}
+
+
+def model_rows(entries: Iterable[Entry], model: str, clips: pd.DataFrame, weights: Weights) -> list[RowView]:
     """A row for each entry; `model` is the evaluated one, `clips` the run's rows under this protocol."""
 
     def kind(entry: Entry) -> RowKind:
@@ -43,19 +55,23 @@ def model_rows(entries: Iterable[Entry], model: str, clips: pd.DataFrame) -> lis
             return "evaluated"
         return "calibration" if entry.model.kind == "calibration" else "other"
 
-    return [_row(entry, kind(entry), entry.model.name, clips) for entry in entries]
+    return [_row(entry, kind(entry), entry.model.name, clips, weights) for entry in entries]
 
 
-def against_rows(entries: Iterable[Entry], model: str, name: str, clips: pd.DataFrame | None) -> list[RowView]:
+def against_rows(
+    entries: Iterable[Entry], model: str, name: str, clips: pd.DataFrame | None, weights: Weights
+) -> list[RowView]:
     """The evaluated model of another run called `name`; without its per-clip table there are no intervals."""
-    return [_row(entry, "against", f"{model} in {name}", clips) for entry in entries if entry.model.name == model]
+    mine = [entry for entry in entries if entry.model.name == model]
+    return [_row(entry, "against", f"{model} in {name}", clips, weights) for entry in mine]
 
 
-def _row(entry: Entry, kind: RowKind, name: str, clips: pd.DataFrame | None) -> RowView:
+def _row(entry: Entry, kind: RowKind, name: str, clips: pd.DataFrame | None, weights: Weights) -> RowView:
     scores = {score.name: score for score in entry.scores}
     found: dict[str, Interval] = {}
     if clips is not None:
-        found = intervals(clips[(clips["role"] == "generated") & (clips["model"] == entry.model.name)], scores)
+        mine = clips[(clips["role"] == "generated") & (clips["model"] == entry.model.name)]
+        found = intervals(mine, scores, weights)
     return RowView(name, kind, entry.model.summary, entry.n_clips, scores, incomplete(entry), found)
 
 
@@ -73,7 +89,7 @@ def reference_row(reference: pd.DataFrame, protocol: Protocol, metrics: Sequence
     if not records:
         return []
     return [RowView(TRUTH, "reference", "The reference set's own values: the aim of ≈ columns.", len(reference),
-                    records, intervals=intervals(reference, records))]  # fmt: skip
+                    records, intervals=intervals(reference, records, weights_of(metrics)))]  # fmt: skip
 
 
 def aims_of(entries: Iterable[Entry], reference: Iterable[RowView]) -> dict[str, float]:
@@ -88,8 +104,14 @@ def aims_of(entries: Iterable[Entry], reference: Iterable[RowView]) -> dict[str,
     return computed | stored
 
 
-def intervals(rows: pd.DataFrame, columns: Iterable[str]) -> dict[str, Interval]:
-    """95 % intervals of the means of the value columns among `columns` that vary over at least two clusters."""
+def intervals(rows: pd.DataFrame, columns: Iterable[str], weights: Weights | None = None) -> dict[str, Interval]:
+    """95 % intervals of the means of the value columns among `columns` that vary over at least two clusters.
+
+    Args:
+        rows: Rows of ``clips.parquet``.
+        columns: Names of columns.
+        weights: The column that weights another one's clips; a clip without a positive weight does not count.
+    """
     from macebench.metrics.statistics import bootstrap_mean
 
     known = set(value_columns(rows))
@@ -104,14 +126,22 @@ def intervals(rows: pd.DataFrame, columns: Iterable[str]) -> dict[str, Interval]
     for name in columns:
         if name not in known:
             continue
-        values = rows[name].to_numpy(dtype=np.float64)
-        finite = np.isfinite(values)
-        groups = list(clusters[finite])
+        values, heavy = rows[name].to_numpy(dtype=np.float64), _weights(rows, (weights or {}).get(name))
+        used = np.isfinite(values) & np.isfinite(heavy) & (heavy > 0)
+        groups = list(clusters[used])
         n_groups = len(set(groups))
         if n_groups > 1:
             count = min(max(_DRAWS // n_groups, LEAST_RESAMPLES), MOST_RESAMPLES)
-            found[name] = within(name, bootstrap_mean(values[finite], clusters=groups, n_resamples=count, seed=SEED))
+            one = bootstrap_mean(values[used], weights=heavy[used], clusters=groups, n_resamples=count, seed=SEED)
+            found[name] = within(name, one)
     return found
+
+
+def _weights(rows: pd.DataFrame, column: str | None) -> FloatArray:
+    """(N,) what the rows weigh: 1 without a weight; NaN where the table has no such column."""
+    if column is None or column not in rows:
+        return np.full(len(rows), 1.0 if column is None else np.nan)
+    return rows[column].to_numpy(dtype=np.float64)
 
 
 def within(name: str, interval: Interval) -> Interval:

@@ -13,12 +13,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from macebench.deviations import deviations_of
+from macebench.metrics._sets import UNSURE
 from macebench.report.activity import is_flattered
 from macebench.report.groups import error_column, grouped, without_errors
 from macebench.report.markup import Html, breakable, el, join
 from macebench.report.model import ClipView, ColumnView, CopyView, RowView, Section
 from macebench.report.numbers import ARROWS, DIRECTIONS, plural, short
-from macebench.results import FEATURE_PREFIX, ScoreRecord
+from macebench.results import EXTRAPOLATED, FEATURE_PREFIX, ScoreRecord
 
 if TYPE_CHECKING:
     from macebench.metrics.statistics import Interval
@@ -120,9 +121,21 @@ def interval_text(interval: Interval) -> str:
 
 
 def best_cost(column: ColumnView, section: Section, rows: Iterable[RowView]) -> float:
-    """The smallest cost (`Section.cost`) of a column; NaN when fewer than two rows have one."""
+    """The smallest cost (`Section.cost`) of a column; NaN when fewer than two rows have one.
+
+    Also NaN for an extrapolated distance of which a row says that its clips are too few, or that is below 0: no
+    distance is, so that such values have no order.
+    """
+    rows = list(rows)
+    if EXTRAPOLATED in column.name and any(_unsure(row, column.name) for row in rows):
+        return math.nan
     finite = [cost for row in rows if math.isfinite(cost := section.cost(row, column))]
     return min(finite) if len(finite) > 1 else math.nan
+
+
+def _unsure(row: RowView, column: str) -> bool:
+    record = row.scores.get(column)
+    return row.value(column) < 0 or (record is not None and any(UNSURE in note for note in record.notes))
 
 
 def _summary_row(row: RowView, columns: Iterable[_Column], first: RowView | None) -> Html:

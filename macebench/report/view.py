@@ -28,7 +28,7 @@ from macebench.report.groups import ordered
 from macebench.report.model import KINDS, ColumnView, CurveView, RowView, RunView, Section
 from macebench.report.numbers import plural
 from macebench.report.ranking import ranked_clips
-from macebench.report.rows import against_rows, aims_of, model_rows, reference_row, with_activity
+from macebench.report.rows import against_rows, aims_of, model_rows, reference_row, weights_of, with_activity
 from macebench.results import CLIPS_FILE, CURVES_FILE, FEATURE_PREFIX, TIMING_FILE, Entry, RunResult
 from macebench.tables import read_clips, read_curves
 from macebench.types import FloatArray
@@ -207,7 +207,8 @@ def _section(
     names = [score.name for entry in entries for score in entry.scores]
     metrics, _ = metrics_of(protocol, dict.fromkeys(names), result.metric_versions)
     truth = reference_row(reference, protocol, metrics)
-    rows = [*model_rows(entries, model, mine), *_against(digest, other), *truth]
+    weights = weights_of(metrics)
+    rows = [*model_rows(entries, model, mine, weights), *_against(digest, other, weights), *truth]
     columns = _columns(entries, metrics)
     return Section(
         protocol, columns, sorted(with_activity(rows, truth), key=lambda row: KINDS.index(row.kind)),
@@ -217,13 +218,13 @@ def _section(
     )  # fmt: skip
 
 
-def _against(digest: str, other: _Other | None) -> list[RowView]:
+def _against(digest: str, other: _Other | None, weights: Mapping[str, str]) -> list[RowView]:
     if other is None:
         return []
     entries = [entry for entry in other.result.entries if entry.protocol_hash == digest]
     model = other.result.entries[0].model.name if other.result.entries else ""
     clips = None if other.clips is None else other.clips[other.clips["protocol_hash"] == digest]
-    return against_rows(entries, model, other.name, clips)
+    return against_rows(entries, model, other.name, clips, weights)
 
 
 def _columns(entries: Sequence[Entry], metrics: Iterable[Metric]) -> list[ColumnView]:

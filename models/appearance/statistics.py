@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from macebench.errors import WeightsMissingError
 from macebench.registry import frame_statistic
 from macebench.types import FloatArray
-from macebench.weights import find, sha256_of
+from macebench.weights import find, loading, sha256_of
 
 if TYPE_CHECKING:
     from macebench.models.appearance._common import Batches, Settings
@@ -50,17 +50,18 @@ def network(name: str, row: str, settings: Settings) -> Any:
     Raises:
         WeightsMissingError, WeightsCorruptError, UserError: see `macebench.models.appearance._common.load`.
     """
-    if name == "musiq":
-        from macebench.models.appearance.musiq import Musiq
+    with loading(row):
+        if name == "musiq":
+            from macebench.models.appearance.musiq import Musiq
 
-        return Musiq.from_weights(find(row), settings)
-    if name == "dino_b16":
-        from macebench.models.appearance.dino import Dino
+            return Musiq.from_weights(find(row), settings)
+        if name == "dino_b16":
+            from macebench.models.appearance.dino import Dino
 
-        return Dino.from_weights(find(row), settings)
-    from macebench.models.appearance.clip import Clip
+            return Dino.from_weights(find(row), settings)
+        from macebench.models.appearance.clip import Clip
 
-    return Clip.from_weights(name, find(row), settings)
+        return Clip.from_weights(name, find(row), settings)
 
 
 class NetworkStatistic:

@@ -80,7 +80,8 @@ def choose_backend(*given: Tensor | None) -> str:
     """Backend that `auto` takes for these tensors."""
     tensors = [x for x in given if x is not None]
     if all(x.is_cuda for x in tensors):
-        return "cuda" if mamba_ssm_scan() is not None else "torch"
+        wide = any(x.dtype == torch.float64 for x in tensors)  # mamba-ssm has no kernels for it
+        return "cuda" if not wide and mamba_ssm_scan() is not None else "torch"
     fits = all(x.device.type == "cpu" and x.dtype == torch.float32 for x in tensors)
     return "fused" if fits and not torch.compiler.is_compiling() else "torch"
 
@@ -133,10 +134,22 @@ def _cuda(
     bias: Tensor | None,
     plus: bool,
 ) -> tuple[Tensor, Tensor]:
+    """mamba-ssm's scan, whose kernels want one dtype of u, delta, B, C and z, and float32 of A, D and the bias.
+
+    Under autocast they come mixed: they are brought to the widest of theirs, as torch's own arithmetic would.
+    """
     scan = mamba_ssm_scan()
     if scan is None or not u.is_cuda:
         raise ValueError("the cuda backend needs mamba-ssm and tensors on a CUDA device")
-    out, last = scan(u, delta, A, B, C, D, z, bias, plus, True)
+    dtype = u.dtype
+    for x in (delta, B, C, z):
+        dtype = dtype if x is None else torch.promote_types(dtype, x.dtype)
+    if dtype == torch.float64:
+        raise ValueError("the cuda backend takes no float64; use the torch backend")
+    gate, skip, offset = (
+        None if x is None else x.to(kind) for x, kind in ((z, dtype), (D, torch.float32), (bias, torch.float32))
+    )
+    out, last = scan(u.to(dtype), delta.to(dtype), A.float(), B.to(dtype), C.to(dtype), skip, gate, offset, plus, True)
     return out, last
 
 

@@ -113,7 +113,7 @@ class MotionExpertModel:
         )  # fmt: skip
 
     def recipe(self) -> Mapping[str, Any]:
-        """JSON values on which a dance depends besides its music and seed.
+        """JSON values on which a dance depends besides its music and seed; not `max_seconds`, which refuses only.
 
         Raises:
             UserError: the checkpoint is not there or cannot be used, or a setting does not fit it.
@@ -133,8 +133,7 @@ class MotionExpertModel:
         return {
             "checkpoint": file_sha256(checkpoint_path(self._path)),
             "sampling": asdict(self.sampling.resolved(expert.config.guidance)),
-            "genre": self.genre, "seconds": self.seconds, "max_seconds": self.max_seconds,
-            "device": expert.device.type, "code": code_hash(),
+            "genre": self.genre, "seconds": self.seconds, "device": expert.device.type, "code": code_hash(),
         }  # fmt: skip
 
     def estimate(self, frames: int) -> float:

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from macebench.errors import MediaError, UserError
+from macebench.errors import MediaError
 from macebench.registry import unknown
 from macebench.types import Array, FloatArray
 
@@ -75,8 +75,8 @@ def music_features(
         (T, 35) at 30 frames a second, T = round(30 seconds), finite.
 
     Raises:
-        MediaError: the file cannot be read, or is too short for one frame; the detail names the file.
-        UserError: the sound is longer than `MAX_SECONDS`.
+        MediaError: the file cannot be read, is too short for one frame, or is longer than `MAX_SECONDS` (``too long``);
+            the detail names the file.
         UnknownNameError: no such layout.
         ValueError: samples of a wrong shape or not finite, or a rate or tempo that is not above 0.
     """
@@ -141,10 +141,8 @@ def _samples(path: Path, decoder: Decoder) -> tuple[Array, int]:
     return np.concatenate(parts), rate
 
 
-def _too_long(name: str) -> UserError:
-    return UserError(
-        f"{name} is longer than {MAX_SECONDS:g} s, the longest music that is taken.", hint="Cut it into shorter pieces."
-    )
+def _too_long(name: str) -> MediaError:
+    return MediaError("too long", f"{name} is longer than {MAX_SECONDS:g} s, the longest music that is taken; cut it")
 
 
 def _checked(samples: Array, rate: float, name: str) -> Array:

@@ -48,7 +48,7 @@ from macebench.pose import NO_PERSON
 from macebench.protocol import PoseBackend
 from macebench.registry import pose_backend
 from macebench.types import Clip, FloatArray, Missing, PoseTrack
-from macebench.weights import path_of, sha256_of
+from macebench.weights import find, path_of, sha256_of
 
 DETECTOR, LANDMARK = "blazepose-detector", "blazepose-landmark-full"
 REGION_SHARE_MIN, REGION_SHARE_MAX = 0.05, 8.0
@@ -205,6 +205,10 @@ class BlazePose:
             input_size=(steps.LANDMARK_SIZE, steps.LANDMARK_SIZE),
             settings={**self.thresholds, "refine": self.refine},
         )
+
+    def missing_weights(self) -> list[str]:
+        """The weights files that are not on this machine."""
+        return [name for name in (DETECTOR, LANDMARK) if not find(name).path.is_file()]
 
     def start(self, clip: Clip, width: int, height: int) -> BlazePoseSession:
         """Begin a clip of `width` x `height` pixels.

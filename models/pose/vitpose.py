@@ -36,7 +36,7 @@ from macebench.pose import NO_PERSON
 from macebench.protocol import PoseBackend
 from macebench.registry import pose_backend
 from macebench.types import Clip, FloatArray, Missing, PoseTrack
-from macebench.weights import path_of, sha256_of
+from macebench.weights import find, loading, path_of, sha256_of
 
 SIZES = {"s": "plus-small", "b": "base-simple", "l": "plus-large", "h": "plus-huge"}
 DEVICES = ("auto", "cpu", "cuda")
@@ -102,6 +102,11 @@ class ViTPose:
             input_size=steps.INPUT_SIZE,
             settings={**self.limits, "detector": DETECTOR, "decoder": "dark"},
         )
+
+    def missing_weights(self) -> list[str]:
+        """The weights files that are not on this machine; those of the pose network first."""
+        names = [f"{model}-{part}" for model in (f"vitpose-{self.size}", DETECTOR) for part in _PARTS]
+        return [name for name in names if not find(name).path.is_file()]
 
     def start(self, clip: Clip, width: int, height: int) -> ViTPoseSession:
         """Begin a clip of `width` x `height` pixels.
@@ -243,18 +248,19 @@ def detector_input(frames: NDArray[np.uint8]) -> Any:
 
 def _load(kind: Any, name: str, device: str) -> Any:
     """A network of transformers from its checked local files."""
-    folder = [path_of(f"{name}-{part}") for part in _PARTS][-1].parent
-    _check_preprocessor(name)
-    with _no_chatter():
-        try:
-            model, info = kind.from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            raise UserError(f"weights in {folder} cannot be loaded: {type(error).__name__}: {error}") from error
-    wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
-    if wrong:
-        raise UserError(f"weights in {folder} do not fit their config: {wrong[0]} and {len(wrong) - 1} more.")
+    with loading(*(f"{name}-{part}" for part in _PARTS)):
+        folder = [path_of(f"{name}-{part}") for part in _PARTS][-1].parent
+        _check_preprocessor(name)
+        with _no_chatter():
+            try:
+                model, info = kind.from_pretrained(
+                    str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
+                )
+            except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+                raise UserError(f"weights in {folder} cannot be loaded: {type(error).__name__}: {error}") from error
+        wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+        if wrong:
+            raise UserError(f"weights in {folder} do not fit their config: {wrong[0]} and {len(wrong) - 1} more.")
     return model.to(device).eval()
 
 

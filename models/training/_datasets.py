@@ -21,6 +21,7 @@ import hashlib
 import inspect
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ MIN_DEVIATION = 1e-3
 """A music feature that varies less is not blown up."""
 MAX_SPEED_FRAMES = 20_000
 """Training frames that `joint_speed_p99` looks at."""
+_REASONS = 4
 _HINT = (
     "Allowed are demo, demo:N, aist:DIR, finedance:DIR, folder:MOTIONS:MUSIC, cmu:DIR, folders of built sets, and "
     "NAME:TEXT for other names that `macebench ls dances` lists."
@@ -219,6 +221,29 @@ def licences(data: TrainingSet) -> dict[str, int]:
     for item in data.sequences:
         found[item.licence] = found.get(item.licence, 0) + 1
     return dict(sorted(found.items()))
+
+
+def notes_on_data(data: TrainingSet, frames: int) -> list[str]:
+    """Lines for people: how many dances are used, held out and left out, and why; a warning where none is held out.
+
+    Args:
+        data: The training set.
+        frames: Frames of a window; shorter dances are not used.
+    """
+    long = [item for item in data.sequences if item.length >= frames]
+    held = sum(item.split == "val" for item in long)
+    reasons = Counter(reason.partition(": ")[0].rstrip(".") for reason in data.left_out.values())
+    reasons[f"shorter than {frames} frames"] += len(data.sequences) - len(long)
+    why = [f"{count} {reason}" for reason, count in reasons.most_common() if count]
+    lines = [
+        f"dances: {len(long) - held} used, {held} held out, {sum(reasons.values())} left out"
+        + (f" ({'; '.join(why[:_REASONS])}{'; ...' if why[_REASONS:] else ''})" if why else "")
+    ]
+    if data.left_out:
+        lines.append(f"left out, with reasons: {data.folder / TABLE}")
+    if not held:
+        lines.append("warning: no dance is held out, so nothing is validated; add dances to other music")
+    return lines
 
 
 def joint_speed_p99(data: TrainingSet) -> float:

@@ -11,19 +11,23 @@ import contextlib
 import json
 import os
 import re
+import struct
+import zipfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
 
 from macebench.errors import UserError
 from macebench.models.diffusion.ema import EMA
-from macebench.models.motion_expert.checkpoint import load
 from macebench.models.motion_expert.network import MotionExpertNetwork
+from macebench.models.training._base import put_weights
 
 if TYPE_CHECKING:
+    from macebench.models.motion_expert.checkpoint import Checkpoint
     from macebench.models.motion_expert.config import MotionExpertConfig
     from macebench.models.training.config import TrainingConfig
 
@@ -32,6 +36,12 @@ KEPT = 2
 FORMAT = 1
 SPARED = frozenset({"null_cond_embed", "A_log"})
 """Parameters of two and more axes that have no weight decay."""
+_KEYS = frozenset({"format", "step", "skipped", "history", "identity", "network", "ema", "optimizer"})
+_DAMAGED = (
+    RuntimeError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError, RecursionError, OverflowError,
+    struct.error, zipfile.BadZipFile, UnpicklingError,
+)  # fmt: skip
+"""What torch and the unpickler raise for a file that a disk or a copy has spoilt."""
 _NAME = re.compile(r"step-(\d+)\.pt")
 Parameters = list[torch.nn.Parameter]
 
@@ -57,32 +67,28 @@ class State:
     history: list[str] = field(default_factory=list)
 
 
-def new_state(config: TrainingConfig, network_config: MotionExpertConfig, device: torch.device) -> State:
-    """A fresh network with the weights that the seed gives, its EMA and its optimizer."""
+def new_state(
+    config: TrainingConfig, network_config: MotionExpertConfig, device: torch.device, base: Checkpoint | None = None
+) -> State:
+    """A fresh network with the weights that the seed gives, or those of `base`; its EMA and its optimizer."""
     torch.manual_seed(config.seed)
     network = MotionExpertNetwork(network_config).to(device)
-    if config.start_from is not None:
-        _begin_with(network, Path(config.start_from))
+    if base is not None:
+        put_weights(network, base, config.start_from)
     ema = EMA(network, config.ema_decay, warmup=config.ema_warmup)
     return State(network, ema, make_optimizer(config, network))
-
-
-def _begin_with(network: MotionExpertNetwork, path: Path) -> None:
-    """Put the weights of a finished training into a network of the same sizes."""
-    weights = load(path).network.state_dict()
-    own = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    if own != {name: tuple(value.shape) for name, value in weights.items()}:
-        raise UserError(f"{path} holds a network of other sizes.", hint="Set `network` as it was in that training.")
-    network.load_state_dict(weights)
 
 
 def make_optimizer(config: TrainingConfig, network: torch.nn.Module) -> torch.optim.Optimizer:
     """The optimizer that the settings name.
 
-    Vectors (biases, norms, Mamba's D), the null embedding and Mamba's A_log have no weight decay.
+    Vectors (biases, norms, Mamba's D), the null embedding and Mamba's A_log have no weight decay, unless the settings'
+    `decay` is ``all``.
     """
     decayed, others = _parameters(network)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    if config.decay == "all":
+        groups = [{"params": list(network.parameters()), "weight_decay": config.weight_decay}]
     if config.optimizer == "adan":
         from macebench.models.training.adan import Adan
 
@@ -155,17 +161,30 @@ def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     """The content of a checkpoint file.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or is damaged.
     """
     try:
-        values = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise UserError(
-            f"checkpoint {path} cannot be read: {error}", hint="Remove it: the older one is used."
-        ) from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise UserError(f"checkpoint {path} has another format.", hint="Start anew with --fresh.")
-    return values
+        sound = _is_sound(path)
+        values = torch.load(path, map_location=device, weights_only=True) if sound else None
+        if sound and isinstance(values, dict) and values.get("format") != FORMAT:
+            raise UserError(f"checkpoint {path} has another format.", hint="Start anew with --fresh.")
+        if isinstance(values, dict) and values.keys() >= _KEYS and isinstance(json.loads(values["identity"]), dict):
+            return values
+        reason = "it is damaged, or no checkpoint"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except _DAMAGED:
+        reason = "it is damaged"
+    raise UserError(f"checkpoint {path} cannot be read: {reason}.", hint="Remove it: the older one is used.")
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether a file is an archive, as `torch.save` writes it, with the right checksums; torch looks at none."""
+    if not zipfile.is_zipfile(path):
+        path.stat()  # a file that is not there is another matter
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip() is None
 
 
 def load_state(state: State, values: Mapping[str, Any]) -> None:

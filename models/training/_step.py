@@ -120,7 +120,7 @@ def update(
     found.total.backward()  # type: ignore[no-untyped-call]
     parameters = list(state.network.parameters())
     place.average_gradients(parameters)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if config.clip is None else config.clip)
     terms = torch.stack([found.total, found.reconstruction, found.velocity, found.joints, found.foot]).detach()
     values = [*place.mean(terms.float()).tolist(), float(norm), config.learning_rate(state.step)]
     row = dict(zip(COLUMNS, values, strict=True))

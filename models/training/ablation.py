@@ -32,6 +32,8 @@ import numpy as np
 from macebench import registry
 from macebench.errors import UserError
 from macebench.models.training._datasets import open_data
+from macebench.models.training._device import find_place
+from macebench.models.training._resume import Budget, budgets_in
 from macebench.models.training._score import SCORES, score_motions
 from macebench.models.training._state import write_atomically
 from macebench.models.training.config import TrainingConfig, ValidationSettings, config_from_plain
@@ -152,11 +154,13 @@ def ablate(job: Ablation, progress: Progress | None = None, say: Say | None = No
     """Train what is not trained yet, sample, score, and write ``table.csv``, ``table.md`` and the pictures.
 
     Raises:
-        UserError: as `macebench.models.training.trainer.train`; fewer than two held-out pieces.
+        UserError: as `macebench.models.training.trainer.train`; fewer than two held-out pieces; a training in the
+            folder that had another budget.
     """
     tell: Say = say or (lambda _: None)
     data = open_data(job.config.data, job.out / DATA, limit=job.limit, workers=job.workers, progress=progress)
     _pieces(data, job.config, job)  # before hours of training
+    _check_budgets(job)
     values: Values = {name: {column: [] for column in COLUMNS} for name in job.chosen}
     real: Mapping[str, float] = {}
     for number in range(job.seeds):
@@ -170,6 +174,22 @@ def ablate(job: Ablation, progress: Progress | None = None, say: Say | None = No
     if job.betas and "full" in job.chosen:
         _sweep(job, real, progress)
     return _write(job, values, real)
+
+
+def _check_budgets(job: Ablation) -> None:
+    """Refuse trainings that are there already and had other steps or processes, or were changed on the way."""
+    wanted = Budget(job.config.steps, find_place(job.config).world)
+    for number in range(job.seeds):
+        for name in job.chosen:
+            out = job.out / folder_name(name, job.config.seed + number)
+            for found in budgets_in(out):
+                if found == wanted:
+                    continue
+                was = "; ".join((found.text, *found.history))
+                raise UserError(
+                    f"{out} has another budget ({was}) than the {wanted.text} that are asked for.",
+                    hint="Use another --out, or remove that folder.",
+                )
 
 
 def _measured(job: Ablation, variant: str, seed: int, progress: Progress | None, say: Say | None) -> dict[str, Any]:

@@ -11,9 +11,10 @@
     validation:
       clips: 8
 
-What is left out has its default. A mistake is an error that names file, line and field, what was given and what is
-allowed. `TrainingConfig.hash` covers what decides the weights; settings that decide only when something is written
-(`SCHEDULING`) may change between two calls that continue one run.
+What is left out has its default. ``recipe: released`` stands for all settings of the released training code
+(`RECIPES`); what is set beside it has precedence. A mistake is an error that names file, line and field, what was given
+and what is allowed. `TrainingConfig.hash` covers what decides the weights; settings that decide only when something is
+written (`SCHEDULING`) may change between two calls that continue one run.
 """
 
 from __future__ import annotations
@@ -43,6 +44,16 @@ SCHEDULING = frozenset(
     {"steps", "save_every", "validate_every", "log_every", "device", "threads", "validation", "half", "tensorboard"}
 )
 """Fields that may differ between two calls that continue one run."""
+LATER: dict[str, Any] = {"decay": "matrices"}
+"""Fields that runs of older versions do not have, and what they did."""
+RECIPES: dict[str, dict[str, Any]] = {
+    "released": {
+        "model": "released", "guidance": "released", "loss": "released", "optimizer": "adan", "batch": 128, "lr": 4e-4,
+        "lr_final": 1.0, "warmup": 0, "weight_decay": 0.02, "decay": "all", "clip": None, "ema_decay": 0.9999,
+        "ema_warmup": False, "genre_drop": 0.0,
+    }
+}  # fmt: skip
+"""Settings that `recipe` stands for: what the public training code of MACE-Dance (AMAP-ML/MACE-Dance) does."""
 _HINT = "`macebench train motion-expert --print-config` prints every setting with its meaning."
 
 
@@ -97,7 +108,10 @@ class TrainingConfig(_Settings):
     lr_final: float = Field(0.05, ge=0, le=1, description="Share of the learning rate that is left at the end.")
     warmup: int = Field(200, ge=0, description="Steps over which the learning rate rises from 0.")
     weight_decay: float = Field(0.02, ge=0, description="Decoupled weight decay.")
-    clip: float = Field(1.0, gt=0, description="Largest norm of the gradient.")
+    decay: Literal["matrices", "all"] = Field(
+        "matrices", description="What weight decay is for: matrices, or all parameters (the released code's)."
+    )
+    clip: float | None = Field(1.0, gt=0, description="Largest norm of the gradient; none: any.")
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="Decay of the running mean of the weights.")
     ema_warmup: bool = Field(True, description="Use a smaller decay in the first updates, (1 + k) / (10 + k).")
     guidance: Guidance = Field("paper", description="Form of training: paper, thu-ml, released (GFT) or cfg.")
@@ -177,6 +191,7 @@ class TrainingConfig(_Settings):
         values = {name: value for name, value in self.plain().items() if name not in SCHEDULING}
         if self.start_from is not None:
             values["start_from"] = file_sha256(self.start_from)
+        values = {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
         values |= {"network": self.network_config().model_dump(mode="json"), "steps": self.steps}
         return hashlib.sha256(canonical_json(values).encode()).hexdigest()
 
@@ -218,7 +233,7 @@ def config_from_plain(values: Mapping[str, Any], changes: Sequence[str] = ()) ->
 def build_config(located: Located) -> TrainingConfig:
     """Checked settings. Raises `UserError` with the place of the first mistake."""
     try:
-        config = TrainingConfig.model_validate(dict(located.values))
+        config = TrainingConfig.model_validate(_with_recipe(located))
     except ValidationError as error:
         first = error.errors()[0]
         key = tuple(str(part) for part in first["loc"] if not isinstance(part, int))
@@ -233,6 +248,18 @@ def build_config(located: Located) -> TrainingConfig:
         key = ("network",) if error.message.startswith("network") else ("model",)
         raise UserError(f"{located.place(key)}: {error.message}", hint=error.hint) from error
     return config
+
+
+def _with_recipe(located: Located) -> dict[str, Any]:
+    """The values, over those of the recipe that they name."""
+    values = dict(located.values)
+    if "recipe" not in values:
+        return values
+    name = values.pop("recipe")
+    if not isinstance(name, str) or name not in RECIPES:
+        message = f"{located.place(('recipe',))}: recipe is {name!r}; allowed are {', '.join(RECIPES)}."
+        raise UserError(message, hint="Leave it out, or name one of these.")
+    return RECIPES[name] | values
 
 
 def _said(key: Sequence[str], error: Any, fields: Sequence[str]) -> str:

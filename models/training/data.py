@@ -15,7 +15,7 @@ arrays. It is written last: a folder without it is an unfinished build.
 
 **Splits.** A source may say what a sequence belongs to. Else the hash of the sequence's *group* decides, one in ten is
 ``val``: what shares music (or, for procedural pairings, a recording) has one group, so that nothing of ``val`` was seen
-in training. With fewer than ten groups ``val`` can be empty.
+in training. Of two groups or more, one at least is ``val`` (`macebench.models.training._splits`).
 
 **Building.** `build_training_set` makes one part file a sequence below ``.parts``; a build that was interrupted goes on
 where it stopped. The bytes depend on the items alone, not on workers, order of completion or interruptions.
@@ -40,6 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from macebench.errors import MediaError, UserError
+from macebench.models.training._splits import group_of, splits_of
 from macebench.protocol import canonical_json
 from macebench.registry import load_plugins, plugin_files
 from macebench.store import atomic_write, ensure_writable, write_npz, write_text
@@ -52,8 +53,6 @@ VERSION = 1
 FPS = 30.0
 N_MOTION, N_MUSIC = 151, 35
 SPLITS = ("train", "val")
-VAL_PARTS = 10
-"""One group in so many is validation."""
 
 _SALT = 0x7121
 _HINT = "Build it with macebench.models.training.data.build_training_set."
@@ -255,11 +254,6 @@ class Windows:
         )
 
 
-def split_of(group: str) -> str:
-    """The split of a group by its hash: one in `VAL_PARTS` is ``val``."""
-    return "val" if int(hashlib.sha256(group.encode()).hexdigest()[:12], 16) % VAL_PARTS == 0 else "train"
-
-
 # ---- building -------------------------------------------------------------------------------------------------------
 
 
@@ -442,11 +436,10 @@ def _load_part(part: Path) -> tuple[Array, Array]:
 
 def _sequences(items: Sequence[Item], lengths: Sequence[int]) -> list[Sequence_]:
     rows, start = [], 0
-    for item, length in zip(items, lengths, strict=True):
+    splits = splits_of([item.info for item in items])
+    for item, length, split in zip(items, lengths, splits, strict=True):
         info = item.info
-        group = info.group or info.id
-        split = info.split or split_of(group)
-        known = (info.source, info.licence, info.pairing, info.seed, group)
+        known = (info.source, info.licence, info.pairing, info.seed, group_of(info))
         rows.append(Sequence_(info.id, start, length, info.genre, split, *known))
         start += length
     return rows

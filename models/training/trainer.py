@@ -27,25 +27,39 @@ import torch
 
 import macebench
 from macebench.errors import UserError
-from macebench.media import file_sha256
 from macebench.models.diffusion.schedule import Schedule
 from macebench.models.motion_expert import checkpoint
 from macebench.models.motion_expert.network import MotionExpertNetwork
+from macebench.models.training._base import began_with, data_of, network_of, normalizer_hash, notes_on, read_base
 from macebench.models.training._board import Board
-from macebench.models.training._curve import STEP, Curve, read_curve
+from macebench.models.training._curve import Curve
 from macebench.models.training._datasets import (
     fingerprint,
     genre_numbers,
     joint_speed_p99,
     licences,
-    network_for,
+    notes_on_data,
     open_data,
     placeless,
 )  # fmt: skip
 from macebench.models.training._device import Place, find_place
 from macebench.models.training._prefetch import Prefetch
+from macebench.models.training._record import LAST_STEPS, last_losses, last_scores, placeless_config
+from macebench.models.training._resume import (
+    LOSS,
+    MODEL,
+    RECORD,
+    VALIDATION,
+    changes,
+    check_base,
+    check_identity,
+    check_steps,
+    clear,
+    identity,
+    make_folder,
+    read_record,
+)  # fmt: skip
 from macebench.models.training._state import (
-    FOLDER,
     State,
     checkpoints,
     load_state,
@@ -55,15 +69,13 @@ from macebench.models.training._state import (
     write_atomically,
 )  # fmt: skip
 from macebench.models.training._step import COLUMNS, Tensors, is_finite, tensors, update
-from macebench.models.training.config import SCHEDULING, TrainingConfig, config_text
+from macebench.models.training.config import TrainingConfig, config_text
 from macebench.models.training.data import Batch, TrainingSet, Windows
 from macebench.models.training.validation import VALIDATION_COLUMNS, validate
+from macebench.protocol import load_protocol
 
-CONFIG, DATA, LOSS, VALIDATION, MODEL, RECORD, PLOT = (
-    "config.yaml", "data", "loss.csv", "validation.csv", "model.safetensors", "train.json", "loss.png",
-)  # fmt: skip
+CONFIG, DATA = "config.yaml", "data"
 MAX_SKIPPED_IN_A_ROW = 50
-LAST_STEPS = 100
 Progress = Callable[[str, int, int], None]
 Say = Callable[[str], None]
 
@@ -107,6 +119,7 @@ class TrainPlan:
         sequences: Sequences of the training set.
         frames: Frames of the training set.
         device: Where it computes.
+        notes: Lines for people on the data.
     """
 
     seconds_per_step: float
@@ -116,6 +129,7 @@ class TrainPlan:
     sequences: int
     frames: int
     device: str
+    notes: tuple[str, ...] = ()
 
 
 def train(
@@ -134,7 +148,8 @@ def train(
     Args:
         config: The settings.
         out: The run folder.
-        resume: Go on from the newest checkpoint; False starts anew and removes what is in the folder of this run.
+        resume: Go on from the newest checkpoint; False starts anew and removes what is in the folder of this run,
+            after settings and data were looked at.
         limit: Use the first so many sequences of each data set only.
         workers: Processes that build the training set.
         progress: Told the phase, what is done and the whole.
@@ -149,7 +164,7 @@ def train(
         config, out, resume=resume, limit=limit, workers=workers, progress=progress, say=say, data_folder=data_folder
     )
     started, first = time.monotonic(), run.state.step
-    if first < config.steps or not (out / MODEL).is_file() or not (out / RECORD).is_file():
+    if first < config.steps or not (out / MODEL).is_file() or read_record(out).get("steps") != first:
         run.loop()
         run.finish(time.monotonic() - started, config.steps - first)
     run.place.wait()
@@ -177,7 +192,7 @@ def plan(
     data = run.data
     return TrainPlan(
         each, each * left, left, run.parameters, len(data.sequences),
-        sum(item.length for item in data.sequences), str(run.place.device),
+        sum(item.length for item in data.sequences), str(run.place.device), tuple(run.notes),
     )  # fmt: skip
 
 
@@ -193,9 +208,11 @@ class Run:
         progress: Progress | None,
         say: Say | None,
     ) -> None:
+        base = read_base(config)
+        own, data = data, data_of(data, base)
         self.config, self.out, self.data, self.place = config, out, data, place
-        self.network_config = network_for(config, data)
-        self.state: State = new_state(config, self.network_config, place.device)
+        self.network_config = network_of(config, data, base)
+        self.state: State = new_state(config, self.network_config, place.device, base)
         self.genres = genre_numbers(data, self.network_config)
         self.normalizer = data.normalizer
         self.schedule = Schedule.cosine()
@@ -203,7 +220,9 @@ class Run:
         self.identity = {
             "config": identity(config), "network": self.network_config.model_dump(mode="json"),
             "data": fingerprint(data), "steps": config.steps, "processes": place.world,
+            "normalizer": normalizer_hash(data.normalizer), "fitted": normalizer_hash(own.normalizer),
         }  # fmt: skip
+        self.notes = [*notes_on_data(data, config.window_frames()), *notes_on(config, own, data, self.network_config)]
         self._progress: Progress = progress if progress is not None and place.main else _silent
         self._say: Say = say if say is not None and place.main else _silent
         self._in_a_row = 0
@@ -225,8 +244,10 @@ class Run:
     ) -> Run:
         """A run that is ready for its next step; errors as in `train`. Without `record` the folder is only read."""
         place = find_place(config)
+        load_protocol(config.validation.protocol)
+        check_base(config, out)
         if place.main and record:
-            _prepare_folder(out, resume)
+            make_folder(out)
         place.wait()
         folder = data_folder or out / DATA
         if place.main:
@@ -234,8 +255,11 @@ class Run:
         place.wait()
         data = open_data(config.data, folder, limit=limit)
         run = cls(config, out, data, place, progress, say)
-        if place.notice:
-            run._say(place.notice)
+        for line in [place.notice, *run.notes] if place.notice else run.notes:
+            run._say(line)
+        if place.main and record and not resume:
+            clear(out)  # not before everything above went well
+        place.wait()
         run._restore()
         if place.main and record:
             write_atomically(out / CONFIG, lambda path: path.write_text(config_text(config), "utf-8"))
@@ -258,10 +282,11 @@ class Run:
         """Make the steps that are left, with checkpoints and validations."""
         state, config = self.state, self.config
         steps = range(state.step, config.steps)
+        scored = state.step + bool(steps)  # a run that only lacks its end is scored once more
         with (
             Prefetch(self.batch, steps) as batches,
             Curve(self._file(LOSS), COLUMNS, state.step) as curve,
-            Curve(self._file(VALIDATION), VALIDATION_COLUMNS, state.step + 1) as scores,
+            Curve(self._file(VALIDATION), VALIDATION_COLUMNS, scored) as scores,
             Board(self.out, config.tensorboard and self.place.main) as self._board,
             _stopping() as stop,
         ):
@@ -309,17 +334,17 @@ class Run:
             "name": "motion-expert", "preset": config.model, "steps": self.state.step, "seed": config.seed,
             "data": [placeless(name) for name in config.data], "data_sha256": self.identity["data"],
             "licences": licences(self.data), "sequences": len(self.data.sequences),
-            "config": _placeless_config(config), "config_hash": config.hash, "began_with": _began_with(config),
+            "config": placeless_config(config), "config_hash": config.hash, "began_with": began_with(config),
             "guidance": config.guidance, "loss": config.loss, "ema_decay": config.ema_decay,
             "world": self.place.world, "macebench": macebench.__version__,
             "joint_speed_p99_m_s": joint_speed_p99(self.data),
         }  # fmt: skip
 
     def _record(self, seconds: float, steps: int) -> dict[str, Any]:
-        last = _last_losses(self.out)
+        last = last_losses(self.out)
         return {
             "finished": True, "parameters": self.parameters, "skipped": self.state.skipped,
-            "history": self.state.history, "validation": _last_scores(self.out),
+            "history": self.state.history, "validation": last_scores(self.out),
             "loss_last": sum(last) / len(last) if last else None, "loss_last_steps": len(last),
             "seconds": round(seconds, 3), "steps_of_this_call": steps, "device": str(self.place.device),
             "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version(),
@@ -369,18 +394,32 @@ class Run:
         self.place.wait()
 
     def _restore(self) -> None:
-        """Go on from the newest checkpoint. Raises `UserError` when it belongs to other settings or data."""
-        for step, path in reversed(checkpoints(self.out)):
+        """Go on from the newest checkpoint that can be read.
+
+        Raises:
+            UserError: it belongs to other settings or data, has more steps than are asked for, or none can be read.
+        """
+        found = checkpoints(self.out)
+        for _, path in reversed(found):
             try:
                 values = read_checkpoint(path, self.place.device)
             except UserError as error:
                 self._say(error.message)
                 continue
-            _check_identity(json.loads(values["identity"]), self.identity, path)
+            theirs = json.loads(values["identity"])
+            check_identity(theirs, self.identity, path)
+            check_steps(int(values["step"]), self.config, self.out)
             load_state(self.state, values)
-            self.state.history += _changes(json.loads(values["identity"]), self.identity, step)
-            self._say(f"goes on from step {step}")
+            changed = changes(theirs, self.identity, self.state.step)
+            self.state.history += changed
+            for line in [f"goes on from step {self.state.step}", *changed]:
+                self._say(line)
             return
+        if found:
+            raise UserError(
+                f"none of the checkpoints of {self.out} can be read.",
+                hint="Start anew with --fresh, or in another --out.",
+            )
 
     def _tensors(self, batch: Batch) -> Tensors:
         return tensors(batch, self.genres, self.place.device)
@@ -388,49 +427,6 @@ class Run:
     def _file(self, name: str) -> Path | None:
         """Where this process writes `name`: the first one into the run folder, others nowhere."""
         return self.out / name if self.place.main else None
-
-
-def identity(config: TrainingConfig) -> dict[str, Any]:
-    """The settings that a checkpoint must share with the run that goes on from it."""
-    left_out = SCHEDULING | {"data"}  # the data's own fingerprint is compared
-    return {name: value for name, value in config.plain().items() if name not in left_out}
-
-
-def _check_identity(theirs: Mapping[str, Any], mine: Mapping[str, Any], path: Path) -> None:
-    hint = "Use the same settings, another --out, or start anew with --fresh."
-    for name, value in mine["config"].items():
-        other = theirs["config"].get(name)
-        if other != value:
-            raise UserError(f"{path} was made with {name} {other!r}, now it is {value!r}.", hint=hint)
-    if theirs["network"] != mine["network"]:
-        raise UserError(f"{path} was made with another network.", hint=hint)
-    if theirs["data"] != mine["data"]:
-        raise UserError(f"{path} was made with other training data.", hint=hint)
-
-
-def _changes(theirs: Mapping[str, Any], mine: Mapping[str, Any], step: int) -> list[str]:
-    """What may differ from the call that wrote a checkpoint, and then makes other numbers."""
-    names = [name for name in ("steps", "processes") if theirs[name] != mine[name]]
-    return [f"from step {step} on: {name} {mine[name]}, before {theirs[name]}" for name in names]
-
-
-def _prepare_folder(out: Path, resume: bool) -> None:
-    """Make the run folder; without resume remove what an earlier run wrote."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"the run folder {out} cannot be made: {error}.", hint="Name another one with --out."
-        ) from error
-    if resume:
-        return
-    for path in [
-        *(path for _, path in checkpoints(out)),
-        *(out / name for name in (LOSS, VALIDATION, MODEL, RECORD, PLOT)),
-    ]:
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        (out / FOLDER).rmdir()
 
 
 @contextlib.contextmanager
@@ -466,34 +462,5 @@ def _result(out: Path, seconds: float) -> TrainResult:
     )
 
 
-def _last_losses(out: Path) -> list[float]:
-    """Losses of the last `LAST_STEPS` steps that have one."""
-    return [row["loss"] for row in read_curve(out / LOSS) if row["loss"] - row["loss"] == 0.0][-LAST_STEPS:]
-
-
-def _last_scores(out: Path) -> dict[str, float]:
-    rows = read_curve(out / VALIDATION)
-    last = rows[-1] if rows else {}
-    return {name: value for name, value in last.items() if name != STEP and value - value == 0.0}
-
-
 def _silent(*_: object) -> None:
     return
-
-
-def _placeless_config(config: TrainingConfig) -> dict[str, Any]:
-    """The settings without the folders of the machine."""
-    values = config.plain()
-    values["data"] = [placeless(name) for name in config.data]
-    if config.start_from is not None:
-        values["start_from"] = Path(config.start_from).name
-    return values
-
-
-def _began_with(config: TrainingConfig) -> dict[str, Any] | None:
-    """Hash, steps and guidance of the weights that the training began with."""
-    if config.start_from is None:
-        return None
-    card = checkpoint.load(Path(config.start_from)).card
-    kept = {name: card.get(name) for name in ("steps", "guidance", "seed", "data_sha256", "config_hash")}
-    return {"sha256": file_sha256(config.start_from), **kept}

@@ -1,6 +1,7 @@
 """`macebench cascade`: the same animator driven by ground-truth and by generated motions."""
 
 import csv
+import json
 import subprocess
 import sys
 
@@ -122,6 +123,21 @@ def test_videos_of_another_animator(world):
     )
     run_cascade(again)
     assert (world / "out" / "cascade.csv").read_bytes() == first
+
+
+def test_videos_of_an_earlier_run_are_not_scored(world):
+    run_cascade(config(world))
+    (world / "generated" / "dance1.npz").unlink()
+    result = run_cascade(config(world))
+    assert result.rendered.ids == {"dance0", "dance2"}
+    assert {row["n"] for row in rows(world).values()} == {"2"}
+    assert result.comparison.protocols[0].n_pairs == 2
+    for name in ("generated-motion", "ground-truth-motion"):
+        found = json.loads((world / "out" / "runs" / name / "result.json").read_text())
+        assert [protocol["reference"]["n"] for protocol in found["protocols"].values()] == [2]
+    (world / "out" / "videos" / "ground-truth" / "left.mp4").write_bytes(b"of an earlier run")
+    run_cascade(config(world, limit=1))
+    assert {row["n"] for row in rows(world).values()} == {"1"}
 
 
 @pytest.mark.slow

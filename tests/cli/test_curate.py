@@ -1,12 +1,15 @@
 """``macebench curate`` as a user runs it."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+
+from macebench.cli import main
 
 TOY = '''
 """A stage that keeps everything wider than it is asked to."""
@@ -131,6 +134,102 @@ def test_mistakes_are_named(world, tmp_path):
     text = run("curate", root / "raw", "--out", tmp_path / "o", *words[:2], "--config", tmp_path / "bad.yaml", status=2)
     assert "bad.yaml, line 3: wide.min_with" in text
     assert "min_width" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("--pairing bogus", "--pairing cannot be used without --motions or --finedance"),
+        ("--renderer pyrender --body smplx", "--renderer, --body cannot be used without --motions or --finedance"),
+        ("--smpl-dir x", "--smpl-dir cannot be used without --motions or --finedance"),
+        ("--motion-fps -3", "--motion-fps cannot be used without --motions"),
+        ("--music x --assign-music", "--music, --assign-music cannot be used without --motions"),
+        ("--finedance-split nonsense", "--finedance-split cannot be used without --finedance"),
+        ("--finedance-ignore lodge", "--finedance-ignore cannot be used without --finedance"),
+        ("--ray-address foo", "--ray-address cannot be used without --engine ray"),
+        ("--workers 0", "--workers is 0; it must be 1 or more"),
+        ("--workers 0 --plan", "--workers is 0; it must be 1 or more"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(world, tmp_path, capsys, words, named):
+    root, _, _ = world
+    assert main(["curate", str(root / "raw"), "--out", str(tmp_path / "o"), *words.split()]) == 2
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_settings_of_the_drawing_are_printed_without_motions(capsys):
+    assert main(["curate", "--print-config", "--renderer", "pyrender", "--test-size", "7"]) == 0
+    text = capsys.readouterr().out
+    assert 'renderer: "pyrender"' in text
+    assert "test_size: 7" in text
+
+
+def test_what_if_takes_settings_as_options(world, capsys):
+    root, words, _ = world
+    call = ["curate", "what-if", "--dataset", str(root / "out"), *map(str, words[:2])]
+    for change in (["--wide.min_width", "10"], ["--wide.min_width=10"], ["--set", "wide.min_width=10"]):
+        assert main([*call, *change]) == 0
+        assert "wide.min_width: 100 -> 10" in capsys.readouterr().out
+    assert main([*call, "--probe.min_level_db", "-50", "--store", str(root / "store")]) == 0
+    assert "probe.min_level_db: -60.0 -> -50" in capsys.readouterr().out
+    for change, named in (
+        (["--wide.min_widht", "10"], "Did you mean 'min_width'?"),
+        (["--wied.min_width", "10"], "Did you mean 'wide'"),
+        (["--datset", "10"], "Did you mean '--dataset'"),
+        (["--wide.min_width"], "--wide.min_width needs a value"),
+        (["--wide.min_width", "--probe.min_side", "3"], "--wide.min_width needs a value"),
+        (["10"], "does not take '10'"),
+        (["--wide.min_width", "much"], "wide.min_width"),
+    ):
+        assert main([*call, *change]) == 2, change
+        assert named in capsys.readouterr().err
+    assert main(["curate", "what-if", "--help"]) == 0
+    assert "--SECTION.FIELD VALUE" in capsys.readouterr().out
+
+
+def test_a_data_set_in_the_source_folder_is_passed_over(world, tmp_path, capsys):
+    root, words, _ = world
+    (tmp_path / "raw").mkdir()
+    shutil.copy(root / "raw" / "wide.mp4", tmp_path / "raw" / "a.mp4")
+    out = tmp_path / "raw" / "set"
+    call = ["curate", str(tmp_path / "raw"), "--out", str(out), "--store", str(root / "store"), *map(str, words)]
+    said = []
+    for more in ([], [], ["--plan"]):
+        assert main([*call, *more]) == 0
+        said.append(capsys.readouterr().out)
+        assert said[-1].count(f"passed over: {out}; what is in a data set is no source") == 1
+    assert said[0] == said[1]
+    assert "1 clips" in said[0]
+    assert "out of 1 sources" in said[0]
+    assert "sources           1 (" in said[2]
+    assert "note: the test split is empty" in said[0]
+
+
+def test_a_listed_source_that_is_not_there_is_said(world, tmp_path, capsys):
+    root, words, _ = world
+    (tmp_path / "list.txt").write_text(f"{root / 'raw' / 'wide.mp4'}\ngone.mp4\n")
+    out = ["--out", str(tmp_path / "o"), "--store", str(root / "store"), *map(str, words)]
+    assert main(["curate", str(tmp_path / "list.txt"), *out]) == 3
+    text = capsys.readouterr().out
+    assert "not done: 1 x file not found" in text
+    assert "1 clips" in text
+
+
+def test_names_do_not_reach_the_terminal_raw(world, tmp_path, capsys):
+    root, words, _ = world
+    name = "a\x1b]0;title\x07\nkept as b.mp4"
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / name).write_bytes(b"no video")
+    out = tmp_path / "o\x1b[31m"
+    call = ["curate", str(tmp_path / "raw"), "--out", str(out), "--store", str(root / "store"), *map(str, words)]
+    assert main(call) == 3
+    assert main(["curate", "explain", name, "--dataset", str(out), *map(str, words[:2])]) == 0
+    (tmp_path / "raw" / name).unlink()
+    assert main(call) == 2
+    found = capsys.readouterr()
+    assert "\\x1b]0;title\\x07\\nkept as b.mp4  sha256" in found.out
+    assert "\x1b" not in found.out + found.err.split("macebench: ")[-1]
 
 
 def test_nothing_kept_is_said_by_the_status(world, tmp_path):

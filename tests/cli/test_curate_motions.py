@@ -46,7 +46,9 @@ def songs(tmp_path, dance, click_track):
 @pytest.mark.slow
 def test_a_finedance_folder_becomes_a_data_set(songs, tmp_path):
     out = tmp_path / "set"
-    assert "to render         3 recordings" in run("--finedance", songs, "--out", out, "--plan", *QUICK)
+    assert "to render         1 of 3 recordings, 2 s of video" in run(
+        "--finedance", songs, "--out", out, "--plan", *QUICK
+    )
     text = run("--finedance", songs, "--out", out, *QUICK)
     assert "1 clips" in text
     (row,) = pd.read_parquet(out / "metadata.parquet").to_dict("records")
@@ -73,11 +75,32 @@ def test_a_folder_of_motions_becomes_a_data_set(dances, tmp_path):
     assert (row["pairing"], row["source"], row["recording"]) == ("synthetic", "motion", "dance0")
 
 
+def test_a_limit_counts_recordings_with_all_their_takes(dances, tmp_path):
+    folder = dances(tmp_path / "in", 2, seconds=2.4)
+    (folder / "zother.pkl").write_bytes(b"\x80\x04}.")
+    words = ("--motions", folder, "--out", tmp_path / "set", "--set", "render.take_s=1.2", *QUICK)
+    text = run(*words, "--limit", "1")
+    metadata = pd.read_parquet(tmp_path / "set" / "metadata.parquet")
+    assert metadata["recording"].tolist() == ["dance0", "dance0"]
+    assert "2 clips" in text
+    assert len(list((tmp_path / "set" / ".work" / "rendered").glob("*.mp4"))) == 2
+
+    text = run(*words)
+    assert "4 clips" in text
+    assert "dropped: 1 x sources: motion file not usable: pickle not allowed" in text
+    assert f"`macebench convert {folder} --out DIR --trust-pickle`" in text
+    ledger = pd.read_parquet(tmp_path / "set" / "ledger.parquet")
+    assert ledger["source_name"].tolist() == ["zother"]
+
+
 def test_what_is_wrong_is_said(songs, tmp_path):
     out = ("--out", tmp_path / "set")
     assert "no FineDance folder" in run("--finedance", tmp_path, *out, status=2)
     assert "pairing is 'real'" in run("--finedance", songs, "--pairing", "real", *out, status=2)
-    assert "need --motions" in run("--music", tmp_path, *out, status=2)
+    assert "cannot be used without --motions" in run("--music", tmp_path, *out, status=2)
+    assert "no split 'nonsense'" in run("--finedance", songs, "--finedance-split", "nonsense", *out, status=2)
+    assert "frame rate of motions is -3" in run("--motions", songs, "--motion-fps", "-3", *out, status=2)
+    assert "without --motions" in run("--finedance", songs, "--motion-fps", "30", *out, status=2)
     assert "--smpl-dir" in run("--finedance", songs, "--body", "smplx", *out, status=2)
     assert "render.renderer is 'gl'" in run("--finedance", songs, "--renderer", "gl", *out, status=2)
     (tmp_path / "aist").mkdir()

@@ -51,7 +51,7 @@ def test_inbetween(run, tmp_path, dance):
     status, text = run("--mode", "inbetween", "--keep", "0:0.5,1.5:2", "--out", tmp_path / "e.npz")
     assert status == 0
     assert "60 frames, 30 of them kept whole" in text
-    assert "fastest joint over a seam" in text
+    assert "fastest joint over seams, blended over " in text
     made, given = read_motion(tmp_path / "e.npz"), dance(1, seconds=2.0)
     assert np.abs(made.joints[:15] - given.joints[:15]).max() < 1e-5
     assert np.abs(made.joints[45:] - given.joints[45:]).max() < 1e-5
@@ -65,8 +65,15 @@ def test_the_speed_over_a_seam_is_compared_with_the_training_data(run, checkpoin
     assert "training speeds" not in run(*words)[1]
     made = load(checkpoint)
     known = tmp_path / "known.safetensors"
-    save(known, made.network, made.config, made.normalizer, {"joint_speed_p99_m_s": 3.456})
-    assert " m/s (99 % of training speeds are below 3.46 m/s)" in run(*words, "--checkpoint", known)[1]
+    save(known, made.network, made.config, made.normalizer, {"joint_speed_p99_m_s": 99.0})
+    text = run(*words, "--checkpoint", known)[1]
+    assert " m/s (99 % of training speeds are below 99.00 m/s)" in text
+    assert "faster than usual" not in text
+    save(known, made.network, made.config, made.normalizer, {"joint_speed_p99_m_s": 0.1})
+    text = run(*words, "--checkpoint", known)[1]
+    assert "faster than usual: no blend that fits is slower" in text
+    text = run(*words, "--checkpoint", known, "--blend", 0)[1]
+    assert "fastest joint over seams, not blended: " in text
 
 
 def test_continue_is_as_long_as_the_music(run, tmp_path):

@@ -1,5 +1,6 @@
 """The appearance track as a user runs it on a machine without weights."""
 
+import dataclasses
 import json
 import os
 import runpy
@@ -10,11 +11,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from macebench.errors import UserError
-from macebench.extract import clip_ingredients, lacking_weights, own_ingredients
+from macebench.extract import clip_ingredients, lacking_weights, load_clip, own_ingredients, pose_ingredients
 from macebench.prepare import UNKNOWN, EvalConfig, prepare
+from macebench.protocol import load_protocol
 from macebench.registry import frame_statistic
+from macebench.run import plan_run
+from macebench.store import Artifact
+from macebench.types import Missing
 
 COMMAND = "weights missing: macebench weights pull vbench6"
 SCORED = ("temporal_flickering", "ms_flow", "dynamic_degree", "is_dynamic")
@@ -55,6 +61,64 @@ def test_without_weights_the_rest_is_scored_and_the_command_is_said(tmp_path, ti
     macebench("leaderboard", "add", run, "--board", board, status=0)
     macebench("leaderboard", "verify", board, "--run", run, status=0)
     assert "mine" in board.read_text()
+
+
+POSE = "weights missing: macebench weights pull blazepose"
+
+
+def referee(world, run, *words, status):
+    return macebench(
+        "eval", "--videos", world.videos, "--reference", world.videos, "--model", "mine", "--limit", 2, "--no-report",
+        "--out", run, *words, status=status,
+    )  # fmt: skip
+
+
+def test_without_pose_weights_what_needs_no_pose_is_scored(tmp_path, tiny_world, no_weights):
+    run = tmp_path / "run"
+    said = referee(tiny_world, run, "--protocol", "video-referee/1", status=3)
+    assert f"2 x {POSE}" in said
+    result = json.loads((run / "result.json").read_text())
+    scores = {score["name"]: score for score in result["entries"][0]["scores"]}
+    assert {name for name, score in scores.items() if score["n"] == 2} == set(SCORED)
+    for name in ("video_foot_slide", "video_foot_contact", "frozen_share"):
+        assert scores[name]["reasons"] == {POSE: 2}
+    assert scores["identity_drift"]["reasons"] == {COMMAND: 2}
+    backend = next(iter(result["protocols"].values()))["pose_backend"]
+    assert (backend["name"], len(backend["weights_sha256"])) == ("blazepose", 64)
+    config = EvalConfig(str(tiny_world.videos), run, videos=tiny_world.videos, protocols=("video-referee/1",), limit=2)
+    found = prepare(config)
+    assert (found.plan.pose, found.plan.pose_missing) == (None, POSE)
+    assert plan_run(found).n_to_extract == 0
+    unpinned = dataclasses.replace(config, pose="vitpose")
+    assert prepare(unpinned).protocols[0].pose_backend.weights_sha256 == UNKNOWN
+    assert prepare(unpinned).plan.pose_missing.startswith("weights missing: macebench weights pull ")
+
+
+def test_without_pose_weights_poses_of_the_store_are_used(tmp_path, tiny_world, no_weights):
+    config = EvalConfig(str(tiny_world.videos), tmp_path, videos=tiny_world.videos, protocols=("video-referee/1",))
+    found = prepare(config)
+    clip = found.clips[0]
+    for key in clip_ingredients(clip, found.plan, None):
+        found.store.put(key, Artifact({"value": np.zeros((3, 2))}, {"duration_s": 1.0}))
+    assert load_clip(found.store, clip, found.plan, found.backend).pose == Missing(POSE)
+    found.store.put(pose_ingredients(clip, found.backend), Artifact({}, {"missing": "no person", "duration_s": 1.0}))
+    assert load_clip(found.store, clip, found.plan, found.backend).pose == Missing("no person")
+
+
+def test_where_every_metric_needs_a_pose_missing_weights_are_an_error(tmp_path, tiny_world, no_weights):
+    protocol = tmp_path / "feet.yaml"
+    fields = load_protocol("video-referee/1").model_dump(mode="json") | {
+        "name": "feet",
+        "metrics": ["video_foot_slide"],
+    }
+    protocol.write_text(yaml.safe_dump(fields))
+    call = ["eval", "--videos", tiny_world.videos, "--reference", tiny_world.videos, "--protocol", protocol, "--out",
+            tmp_path / "run"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "macebench", *map(str, call)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "macebench weights pull blazepose" in done.stderr
 
 
 def prepared(world, out, **how):
@@ -229,4 +293,31 @@ def test_options_reach_the_workers(tmp_path, tiny_world, no_weights, monkeypatch
 
     with overridden("cpu", None, "3"):
         plan = prepared(tiny_world, tmp_path / "run").plan
-    assert dict(plan.networks) == {"MACEBENCH_DEVICE": "cpu", "MACEBENCH_BATCH": "3"}
+    assert dict(plan.networks).items() >= {"MACEBENCH_DEVICE": "cpu", "MACEBENCH_BATCH": "3"}.items()
+    assert plan.networks.keys() - {"MACEBENCH_WEIGHTS"} == {"MACEBENCH_DEVICE", "MACEBENCH_BATCH"}
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--protocol", "vbench6/1", "--pose", "nonsense", "--poses", "/nonexist"),
+         "--pose, --poses cannot be used: no metric of vbench6/1 looks at poses"),
+        (("--protocol", "vbench6/1", "--pose-option", "garbage"), "--pose-option cannot be used"),
+        (("--protocol", "vbench6-fixed/1", "--mmpose-python", "/nonexist"), "--mmpose-python cannot be used"),
+        (("--protocol", "vbench6/1", "--motion-fps", -3),
+         "--motion-fps cannot be used: no metric of vbench6/1 looks at 3-D motions"),
+        (("--motion-fps", 30), "no metric of ma2d-fixed/1 looks at 3-D motions"),
+        (("--pose", "vitpose", "--poses", "/nonexist"), "--pose vitpose and --poses name different pose back ends"),
+        (("--protocol", "vbench6/1", "--protocol", "video-referee/1", "--pose", "nonsense"), "nonsense"),
+        (("--protocol", "vbench6/1", "--metric", "video_foot_slide", "--pose", "nonsense"), "'nonsense'"),
+    ],
+)  # fmt: skip
+def test_options_that_would_do_nothing_are_refused(tmp_path, tiny_world, words, expected):
+    call = ["eval", "--videos", tiny_world.videos, "--reference", tiny_world.videos, "--out", tmp_path / "run", *words]
+    done = subprocess.run(
+        [sys.executable, "-m", "macebench", *map(str, call)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert expected in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -74,7 +74,7 @@ def world(tmp_path_factory):
     store = ("--store", world.folder / "store", "--no-report")
     world.eval("first", *store)
     world.said = world.eval("pictures", *store, "--identity", world.pictures, "--calibrate", status=3)
-    world.eval("single", *store, "--identity", world.pictures / "a.png", status=3)
+    world.eval("single", *store, "--identity", world.pictures / "a.png")
     return world
 
 
@@ -108,6 +108,8 @@ def test_the_reference_set_has_the_pictures_of_its_own_clips_only(world):
     alone = world.table("single")
     assert all(np.isfinite(alone["generated", name]["identity_drift"]) for name in ("a", "deep/b", "c"))
     assert all(np.isnan(alone["reference", name]["identity_drift"]) for name in ("a", "z"))
+    assert list(world.result("single")["reference_unscored"].values()) == [0]
+    assert list(world.result("pictures")["reference_unscored"].values()) == [1]
     scores = {item["name"]: item for item in world.result("single")["entries"][0]["scores"]}
     assert scores["identity_drift"]["reference"] is None
     assert scores["temporal_flickering"]["reference"] is not None

@@ -1,8 +1,10 @@
 """``macebench generate`` as a user runs it; only the last tests start a process of their own."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,11 +151,147 @@ def film():
     return Film
 
 
-def test_options_that_the_command_lacks_are_not_offered(run, songs, tmp_path):
+def test_options_that_a_model_lacks_are_named_with_those_it_has(run, songs, tmp_path):
     with pytest.raises(UserError, match="'random-phrases' does not take --beta, --device, --steps") as caught:
         run("--music", songs, "--out", tmp_path / "out", "--beta", "0.5", model="random-phrases")
-    assert "--training-set" not in caught.value.hint
-    assert "none of the command's" in caught.value.hint
+    assert caught.value.hint == "Its own options: --training-set."
+    with pytest.raises(UserError, match="does not take --training-set"):
+        run("--music", songs, "--out", tmp_path / "out", "--training-set", tmp_path)
+
+
+def files_of(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("form", "there", "named"),
+    [
+        ("npz", {}, "s0.wav"),
+        ("mp4", {"s0.wav": None, "s1.wav": None, "s0.mp4": "music"}, "s0.mp4"),
+        ("npz", {"s0.wav": None, "s1.wav": None, "s0.npz": b"mine"}, "s0.npz"),
+        ("bvh", {"s1.json": b'{"mine": 1}'}, "s1.json"),
+        ("bvh", {"s1.bvh": b"mine", "s1.json": b"[]"}, "s1.bvh"),
+        ("npz,bvh", {"bvh/s0.bvh": b"mine"}, "s0.bvh"),
+    ],
+)
+def test_no_file_of_the_user_is_lost(run, songs, tmp_path, form, there, named):
+    """The output folder is that of the music, or holds something of the same name."""
+    out = songs
+    if "s0.wav" in there or form == "npz,bvh":
+        out = tmp_path / "out"
+    for name, content in there.items():
+        if content is None:
+            continue
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((songs / "s0.wav").read_bytes() if content == "music" else content)
+    music = out / "s0.mp4" if there.get("s0.mp4") == "music" else songs
+    before = files_of(tmp_path)
+    for more in ((), ("--plan",)):
+        with pytest.raises(UserError, match="it would be lost") as caught:
+            run("--music", music, "--out", out, "--format", form, *more)
+        assert named in caught.value.message
+        assert files_of(tmp_path) == before, "nothing was made"
+
+
+def test_own_files_are_made_again_after_an_interruption(run, songs, tmp_path, monkeypatch):
+    from macebench import generate
+
+    out, words = tmp_path / "out", ("--music", songs / "s0.wav", "--out", tmp_path / "out", "--format", "npz")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    write = generate.write_motion
+    with monkeypatch.context() as patched:
+        patched.setattr(generate, "write_motion", lambda *given: (write(*given), killed()))
+        with pytest.raises(KeyboardInterrupt):
+            generate.generate(
+                "motion-expert", {"s0": songs / "s0.wav"}, out, formats=("npz",), options={"steps": 2, "device": "cpu"}
+            )
+    assert (out / "s0.npz").is_file()
+    assert "sampled 15 frames" in run(*words)[1], "a file that was not finished is made again"
+    assert "sampled" not in run(*words)[1]
+    assert "sampled 15 frames" in run(*words, "--steps", "3")[1], "and so is one of another recipe"
+
+
+def test_another_format_is_made_anew(run, songs, tmp_path):
+    """Both are called s0.npz; which of them it is stands in the recipe."""
+    words = ("--music", songs / "s0.wav", "--out", tmp_path / "out", "--format")
+    keys = {}
+    for form in ("npz", "aist", "npz"):
+        run(*words, form)
+        with np.load(tmp_path / "out" / "s0.npz") as file:
+            keys.setdefault(form, []).append(sorted(file.files))
+    assert keys["npz"][0] == keys["npz"][1] != keys["aist"][0]
+    both = ("--music", songs / "s0.wav", "--out", tmp_path / "two")
+    run(*both, "--format", "npz,bvh")
+    dance = tmp_path / "two" / "npz" / "s0.json"
+    assert '"format":"npz"' in dance.read_text().replace(" ", "")
+
+
+def test_how_long_music_may_be_does_not_change_a_dance(run, songs, tmp_path):
+    words = ("--music", songs, "--out", tmp_path / "out", "--format", "npz")
+    run(*words)
+    assert "sampled" not in run(*words, "--max-seconds", "900")[1]
+
+
+def test_an_output_folder_below_a_file_is_one_error(run, songs, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for out in (tmp_path / "file", tmp_path / "file" / "deep" / "er"):
+        with pytest.raises(UserError, match=r"file is a file\."):
+            run("--music", songs, "--out", out, "--format", "npz")
+
+
+@pytest.mark.parametrize("form", [",", "", " , "])
+def test_no_format_is_refused(run, songs, tmp_path, form):
+    with pytest.raises(UserError, match="names no format"):
+        run("--music", songs, "--out", tmp_path / "out", "--format", form)
+
+
+def build(folder, seed):
+    """A training set of two procedural pieces of 20 s."""
+    from macebench.dances.sources import DemoSource
+    from macebench.models.training.data import build_training_set
+
+    return build_training_set([DemoSource(2, 20.0, seed=seed)], folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["random-phrases", "nearest-music"])
+def test_lower_bounds_take_a_training_set_of_the_users(songs, tmp_path, model):
+    def call(folder):
+        command = ["generate", "--model", model, "--music", songs, "--out", tmp_path / "out", "--format", "npz"]
+        done = CliRunner().invoke(app, [*map(str, command), "--training-set", str(folder)], standalone_mode=False)
+        if done.exception is not None:
+            raise done.exception
+        file = tmp_path / "out" / "s0.npz"
+        return file.read_bytes(), file.stat().st_ino
+
+    build(tmp_path / "a", 5)
+    build(tmp_path / "b", 6)
+    first = call(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "moved")
+    assert call(tmp_path / "moved") == first, "the content counts, not the place: nothing is made again"
+    assert call(tmp_path / "b")[0] != first[0]
+    with pytest.raises(UserError, match="no finished training set"):
+        call(tmp_path / "none")
+
+
+def test_a_song_that_is_too_long_fails_alone(songs, tmp_path, monkeypatch):
+    from macebench.media import write_wav as write
+    from macebench.models.motion_expert import music
+
+    write(songs / "long.wav", np.zeros(3 * 22050, np.float32), 22050)
+    build(tmp_path / "set", 5)
+    monkeypatch.setattr(music, "MAX_SECONDS", 2.0)
+    command = ["generate", "--model", "nearest-music", "--music", songs, "--out", tmp_path / "out", "--format", "npz"]
+    done = CliRunner().invoke(app, [*map(str, command), "--training-set", str(tmp_path / "set")], standalone_mode=False)
+    assert done.exception is None
+    assert done.return_value == EXIT_UNSCORED
+    assert "failed: long: too long: long.wav is longer than 2 s" in done.output
+    assert "2 dances as npz" in done.output
+    assert not (tmp_path / "out" / "long.json").exists()
 
 
 def test_settings_that_would_do_nothing_are_refused(run, songs, tmp_path):
@@ -207,10 +345,38 @@ def test_eval_plans_the_dances_before_it_makes_them(tmp_path, checkpoint, dances
 
 
 def test_the_device_reaches_models_that_have_one():
-    from macebench.generate import device_option
+    from macebench.generate import model_options
 
-    assert device_option("motion-expert", "cpu") == {"device": "cpu"}
-    assert device_option("motion-expert", None) == device_option("random-phrases", "cpu") == {}
+    assert model_options("motion-expert", "cpu") == {"device": "cpu"}
+    assert model_options("motion-expert", None) == model_options("random-phrases", "cpu") == {}
+    chosen = model_options("random-phrases", "cpu", Path("set"))
+    assert chosen == {"training_set": Path("set")}
+
+
+@pytest.mark.slow
+def test_eval_lets_a_lower_bound_dance_from_a_training_set(tmp_path, dances):
+    folder, out = dances(tmp_path / "real", 3, seconds=2.0), tmp_path / "run"
+    call = [
+        "eval", "--reference", folder, "--protocol", "motion3d-fixed/1", "--out", out, "--store", tmp_path / "store",
+        "--no-report",
+    ]  # fmt: skip
+
+    def run(*words):
+        return CliRunner().invoke(app, list(map(str, [*call, *words])), standalone_mode=False)
+
+    made = build(tmp_path / "set", 5)
+    done = run("--model", "random-phrases", "--training-set", tmp_path / "set")
+    assert done.return_value in (0, EXIT_UNSCORED), done.output
+    recipe = json.loads((out / "generated-motions" / "dance1.json").read_text())
+    assert recipe["settings"] == {"training_set": made.sha256}
+    plan = run("--model", "random-phrases", "--training-set", tmp_path / "set", "--plan")
+    assert "3 by random-phrases, of which 3 are in" in plan.output
+    missing = run("--model", "random-phrases", "--training-set", tmp_path / "none", "--plan").exception
+    assert "no finished training set" in str(missing)
+    idle = run("--motions", folder, "--training-set", tmp_path / "set").exception
+    assert "--training-set cannot be used with --motions" in str(idle)
+    wrong = run("--model", "motion-expert", "--training-set", tmp_path / "set").exception
+    assert "does not take --training-set" in str(wrong)
 
 
 @pytest.mark.slow

@@ -62,12 +62,17 @@ def test_train_resumes_and_is_finished(data, tmp_path, capsys):
     command = ["train", "motion-expert", "--out", str(out), "--data", str(data), *SMALL]
     assert main([*command, "--steps", "2"]) == 0
     text = capsys.readouterr().out
+    assert "dances: 2 used, 1 held out, 0 left out" in text
     assert "parameters  1" in text
     assert "(mean of the last 2 steps)" in text
     assert f"run folder  {out}" in text
     assert "div_k_real" in text
     assert main([*command, "--steps", "3"]) == 0
-    assert "goes on from step 2" in capsys.readouterr().out
+    assert "goes on from step 2\nfrom step 2 on: steps 3, before 2" in capsys.readouterr().out
+    assert main([*command, "--steps", "1"]) == 2
+    assert "3 steps already, 1 are asked for" in capsys.readouterr().err
+    assert main([*command, "--steps", "1", "--fresh", "--data", "demmo:12"]) == 2
+    assert "data 'demmo:12' is no data set" in capsys.readouterr().err
     assert json.loads((out / "train.json").read_text("utf-8"))["steps"] == 3
     assert main([*command, "--steps", "3", "--set", "seed=4"]) == 2
     assert "--fresh" in capsys.readouterr().err
@@ -93,6 +98,8 @@ def test_print_config_needs_no_folder_and_can_be_used(tmp_path, capsys):
     assert main(["train", "motion-expert", "--print-config", "--config", str(path)]) == 0
     assert capsys.readouterr().out == text
     assert "lr: 0.001" in text
+    assert main(["train", "motion-expert", "--print-config", "--set", "recipe=released"]) == 0
+    assert "batch: 128\n" in capsys.readouterr().out
 
 
 def test_plan_says_what_it_would_take(data, tmp_path, capsys):
@@ -100,6 +107,7 @@ def test_plan_says_what_it_would_take(data, tmp_path, capsys):
     assert main(["train", "motion-expert", "--out", str(out), "--data", str(data), *SMALL, "--plan"]) == 0
     text = capsys.readouterr().out
     assert "3 sequences, 300 frames" in text
+    assert "dances: 2 used, 1 held out, 0 left out" in text
     assert "steps left        20000" in text
     assert not (out / "checkpoints").exists()
 
@@ -188,6 +196,10 @@ def test_ablate(data, tmp_path, capsys):
     assert "Equal budget of 1 steps" in text
     assert "| real dances |" in text
     assert (tmp_path / "table.csv").is_file()
+    table = (tmp_path / "table.md").read_text("utf-8")
+    assert main([*command, "--steps", "2", "--seeds", "1", "--variant", "full", "--variant", "bimamba->mamba"]) == 2
+    assert "another budget (1 steps) than the 2 steps" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "table.md").read_text("utf-8") == table
     assert main([*command, "--variant", "half"]) == 2
     assert "full" in capsys.readouterr().err
 

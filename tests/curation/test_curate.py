@@ -56,6 +56,29 @@ def test_what_comes_out(done, raw):
     assert "| light | too dark | 1 |" in (task.out / "DATASHEET.md").read_text()
 
 
+def test_the_data_set_says_what_looked_and_which_values_hold(done):
+    from macebench.report.curation import write_summary
+
+    task, _ = done
+    summary = json.loads((task.out / "dataset.json").read_text())
+    assert summary["observers"] == {"light": {"version": 1, "every": 1}}
+    assert "- stage `light`: every 1, version 1" in (task.out / "DATASHEET.md").read_text()
+    assert "Stage light looked with every 1, version 1." in write_summary(task.out).read_text()
+
+
+def test_detector_weights_and_derived_values_are_stated():
+    from macebench.curation.config import load_config
+    from macebench.curation.dataset import forces, observers
+
+    config = load_config()
+    assert config.sections["motion"].min is None
+    assert forces(config)["motion"]["min"] == config.sections["motion"].min_residual
+    seen = observers(config)["person"]
+    stage = next(stage for stage in config.make_stages() if stage.name == "person")
+    assert seen == json.loads(json.dumps(dict(stage.observer_settings())))
+    assert "auto" not in seen.values()
+
+
 def test_columns_are_documented_in_the_file(done):
     import pyarrow.parquet as pq
 

@@ -19,6 +19,7 @@ from macebench.demo.rawset_files import Container, encode, ffmpeg
 from macebench.demo.rawset_sound import find_clicks, with_clicks
 from macebench.errors import MediaError, UserError
 from macebench.media import Decoder, VideoInfo, write_video, write_wav
+from macebench.media.writing import EncoderError
 
 RATE = 44100
 ONSETS = (0.3, 1.1, 1.7, 2.6, 3.4, 4.2, 5.0, 5.7)
@@ -239,6 +240,88 @@ def test_output_rate():
     assert rate(fps=float("nan"), steady_fps=25.0) == 25.0
     with pytest.raises(MediaError, match="no frame rate"):
         rate(fps=float("nan"))
+
+
+def test_output_rate_of_the_pictures_of_a_span():
+    def rate(times, **known):
+        return output_rate(dataclasses.replace(INFO, **known), None, times)
+
+    grid = np.arange(240) / 30
+    assert rate(grid, fps=24.4004) == 30.0
+    assert rate(grid[::2], fps=24.4004) == 15.0
+    assert rate(np.round(np.arange(240) * 1001 / 30, 0) / 1000, fps=25.0) == 30000 / 1001
+    assert rate(np.delete(grid, [7, 90, 91]), fps=29.5) == 30.0
+    assert rate(grid[:7], fps=24.4004) == 24.4004
+    assert rate(np.arange(200) / 30.05, fps=30.05) == 30.05
+    assert rate(grid, fps=float("nan")) == 30.0
+    assert rate(np.arange(200) / 1000, fps=25.0) == 240.0
+    assert output_rate(INFO, 12.5, grid) == 12.5
+
+
+def test_a_source_that_changes_its_rate_late(decoder, tmp_path):
+    """More pictures than are looked at first, then every second one."""
+    ticks = [*range(600), *range(600, 900, 2)]
+    source = uneven(tmp_path / "changes.mp4", ticks, (), Fraction(1, 30))
+    info = decoder.probe(source)
+    assert not info.variable_rate
+    assert info.fps < 27
+    for start, end, fps, count in ((2.0, 7.0, 30.0, 150), (22.0, 28.0, 15.0, 90), (18.0, 23.0, 30.0, 150)):
+        result = cut_clip(decoder, task_of(source, start, end), tmp_path / "clip.mp4", EncodeConfig())
+        assert (result.fps, result.n_frames) == (fps, count)
+
+
+# --- what the encoder refuses ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sample", [float("nan"), float("inf"), 1e30])
+def test_sound_that_cannot_be_encoded_costs_its_clip(decoder, tmp_path, sample):
+    import soundfile
+
+    samples = np.zeros(3 * RATE)
+    samples[RATE] = sample
+    soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
+    write_video(tmp_path / "a.mp4", (grey(k) for k in range(75)), fps=25)
+    words = ["-i", "a.mp4", "-i", "a.wav", "-c:v", "copy", "-c:a", "copy", "both.mkv"]
+    ffmpeg([str(tmp_path / word) if "." in word else word for word in words])
+    with pytest.raises(MediaError) as caught:
+        cut_clip(decoder, task_of(tmp_path / "both.mkv", 0.0, 2.5), tmp_path / "clip.mp4", EncodeConfig())
+    assert caught.value.reason == "cannot be encoded"
+    assert not (tmp_path / "clip.mp4").exists()
+
+
+@pytest.mark.parametrize(("size", "short_side"), [((16400, 32), None), ((18000, 64), 60), ((1, 64), None)])
+def test_sides_that_cannot_be_encoded(decoder, tmp_path, size, short_side):
+    pictures = (np.zeros((size[1], size[0], 3), np.uint8) for _ in range(5))
+    source = encode(tmp_path / "a.mkv", pictures, Fraction(5), None, Container(video=("-c:v", "png")))
+    with pytest.raises(MediaError) as caught:
+        cut_clip(decoder, task_of(source, 0.0, 1.0), tmp_path / "clip.mp4", EncodeConfig(short_side=short_side))
+    assert caught.value.reason == "cannot be encoded"
+
+
+def test_an_encoder_that_writes_nothing_at_all_is_no_fault_of_the_clip(decoder, numbered, tmp_path, monkeypatch):
+    """Settings that ffmpeg does not know, an ffmpeg without x264: an error of the run."""
+    settings = EncodeConfig()
+    object.__setattr__(settings, "preset", "no-such-preset")
+    with pytest.raises(UserError, match="could not be written"):
+        cut_clip(decoder, task_of(numbered, 0.0, 1.0), tmp_path / "clip.mp4", settings)
+    from macebench.media import writing
+
+    monkeypatch.setattr(writing, "_encoding", lambda *_: ["-c:v", "no_such_encoder"])
+    with pytest.raises(UserError, match="could not be written"):
+        cut_clip(decoder, task_of(numbered, 0.0, 1.0), tmp_path / "clip.mp4", EncodeConfig())
+
+
+def test_an_encoder_that_is_killed_may_do_better_the_next_time(decoder, numbered, tmp_path, monkeypatch):
+    from macebench.curation import cut
+    from macebench.curation.observe import PASSING
+
+    def killed(*_, **__):
+        raise EncoderError("killed", ended=True)
+
+    monkeypatch.setattr(cut, "write_video", killed)
+    with pytest.raises(MediaError) as caught:
+        cut_clip(decoder, task_of(numbered, 0.0, 1.0), tmp_path / "clip.mp4", EncodeConfig())
+    assert caught.value.reason in PASSING
 
 
 # --- sound -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from macebench.curation.explain import checks, differences, explain, limits, wha
 from macebench.curation.pipeline import curate
 from macebench.errors import UserError
 from macebench.media import Decoder
+from macebench.optout import salted
 
 
 @pytest.fixture
@@ -64,6 +65,36 @@ def test_what_if_without_changes_is_what_is(done, no_decoder):
     found = what_if(done.out, [])
     assert found.changed == {}
     assert (found.then.clips, found.then.reasons) == (found.now.clips, found.now.reasons)
+    assert not no_decoder
+
+
+def test_what_if_leaves_out_what_opted_out(done, no_decoder):
+    import pandas as pd
+
+    clips = pd.read_parquet(done.out / "metadata.parquet")
+    (done.out / "optout.txt").write_text(f"salt s\n{clips.sha256[0]}\n{salted(clips.clip_id[1], 's')}\n")
+    found = what_if(done.out, [])
+    assert (found.now.clips, found.then.clips) == (7, 7)
+    assert found.then.reasons == found.now.reasons
+    assert found.then.reasons["optout", "opted out"] == 2
+    # other bytes have another hash; a name stays a name
+    assert what_if(done.out, ["encode.crf=30"]).then.clips == 8
+    assert not no_decoder
+
+
+def test_what_if_knows_what_could_not_be_cut(done, no_decoder):
+    path = next(
+        path for path in (done.out / ".work" / "records").rglob("*.json") if json.loads(path.read_text())["clips"]
+    )
+    record = json.loads(path.read_text())
+    clip = record["clips"].pop(1)
+    span = {"start_s": clip["start_s"], "end_s": clip["end_s"], "stage": "cut", "reason": "no picture"}
+    record["rejected"].append(span | {"value": None, "threshold": None, "scores": {}, "thumbnail": ""})
+    path.write_text(json.dumps(record))
+    found = what_if(done.out, [])
+    assert (found.now.clips, found.then.clips) == (8, 8)
+    assert found.then.reasons == found.now.reasons
+    assert what_if(done.out, ["encode.crf=30"]).then.clips == 9
     assert not no_decoder
 
 

@@ -255,3 +255,34 @@ def test_loading_leaves_opted_out_clips_out(data):
 def test_no_data_set(tmp_path):
     with pytest.raises(UserError, match=r"is no data set: it has no metadata\.parquet"):
         apply_optout(tmp_path, listed(tmp_path, SOURCES["A"]))
+
+
+def test_a_clip_whose_id_begins_another_ones_takes_nothing_along(tmp_path):
+    folder = tmp_path / "set"
+    names = ("clip1", "clip10", "*")
+    for name in names:
+        (folder / "clips" / "train").mkdir(parents=True, exist_ok=True)
+        (folder / "clips" / "train" / f"{name}.mp4").write_text(name)
+    rows = [{"clip_id": n, "file_name": f"clips/train/{n}.mp4", "split": "train", "sha256": sha(n.encode()),
+             "source_id": "*"} for n in names]  # fmt: skip
+    pd.DataFrame(rows).to_parquet(folder / "metadata.parquet")
+    apply_optout(folder, listed(tmp_path, sha(b"clip1"), sha(b"*")))
+    assert ids(folder) == ["clip10"]
+    assert [path.name for path in folder.glob("clips/train/*.mp4")] == ["clip10.mp4"]
+
+
+def test_what_overlaps_a_named_clip_goes_with_it(data, tmp_path):
+    table = pd.read_parquet(data / "metadata.parquet")
+    table.loc[1, ["start_s", "end_s"]] = (3.0, 8.0)
+    table.to_parquet(data / "metadata.parquet", index=False)
+    result = apply_optout(data, listed(tmp_path, table["sha256"][0]))
+    assert result.clips == tuple(sorted(table["clip_id"][:2]))
+    text = (data / "optout-spans.json").read_text()
+    assert SOURCES["A"] not in text
+    assert "A.mp4" not in text
+
+
+def test_a_damaged_file_of_spans_is_an_error(data, tmp_path):
+    (data / "optout-spans.json").write_text("{")
+    with pytest.raises(UserError, match=r"optout-spans\.json cannot be read"):
+        apply_optout(data, listed(tmp_path, SOURCES["A"]))

@@ -1,12 +1,16 @@
 import dataclasses
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from macebench.curation.pipeline import run_stages
+from macebench.curation.motion_sources import MotionSource
+from macebench.curation.pipeline import chosen, curate, run_stages
 from macebench.curation.stage import Rejection, Verdict
 from macebench.curation.stages.probe import Probe, ProbeConfig
+from macebench.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -85,3 +89,67 @@ def test_probe_refuses_silence_and_broken_files(tmp_path):
     broken.write_bytes(b"no video")
     found = run_stages([silent, broken], [Probe()])
     assert {row.rejection.reason for row in found.ledger} == {"no sound", "not a media file"}
+
+
+@pytest.fixture
+def folder(raw, tmp_path):
+    """A folder of two videos, for data sets of its own."""
+    (tmp_path / "in").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        shutil.copy(raw.folder / name, tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+def test_a_data_set_in_its_own_source_folder_does_not_grow(job, folder, files_of):
+    task = job("in/set", sources=[folder])
+    one = curate(task)
+    before = files_of(task.out)
+    two = curate(task)
+    assert (one.n_sources, two.n_sources) == (2, 2)
+    assert (one.n_clips, two.n_clips) == (6, 6)
+    assert files_of(task.out) == before
+    assert one.passed_over == two.passed_over == (str(task.out),)
+
+
+def test_a_source_that_is_gone_is_named_as_gone(job, raw, folder):
+    task = job("set", sources=[folder])
+    curate(task)
+    (folder / "b.mp4").unlink()
+    with pytest.raises(UserError, match=r"a source whose file is gone: b\.mp4\."):
+        curate(task)
+    (folder / "list.txt").write_text("a.mp4\nb.mp4\n")
+    with pytest.raises(UserError, match=r"a source whose file is gone: b\.mp4\."):
+        curate(dataclasses.replace(task, sources=(str(folder / "list.txt"),)))
+    shutil.copy(folder / "a.mp4", folder / "b.mp4")
+    with pytest.raises(UserError, match=r"a source whose file has changed: b\.mp4\."):
+        curate(task)
+    shutil.copy(raw.folder / "b.mp4", folder / "b.mp4")
+    with pytest.raises(UserError, match="not among those given"):
+        curate(dataclasses.replace(task, sources=(str(folder / "b.mp4"),)))
+
+
+def test_a_listed_source_that_is_not_there_is_unfinished(job, folder):
+    (folder / "list.txt").write_text("a.mp4\ngone.mp4\n")
+    made = curate(job("set", sources=[folder / "list.txt"]))
+    assert made.unfinished == {"file not found": 1}
+    assert made.n_clips == 3
+
+
+def test_the_result_has_the_splits_and_what_they_lack(job, folder):
+    made = curate(job("set", "splits.test_share=0.5", sources=[folder / "a.mp4"]))
+    assert made.splits == {"train": 3}
+    assert [note.split(",")[0] for note in made.notes] == ["test has 0 clips"]
+
+
+def test_a_limit_counts_files_and_recordings_together_in_the_order_of_names(job, folder):
+    motions = tuple(MotionSource(name, Path(f"{name}.npy")) for name in ("c", "aa", "b"))
+    task = dataclasses.replace(job("set", sources=[folder]), motions=motions)
+
+    def names(limit, task=task):
+        files, recordings = chosen(dataclasses.replace(task, limit=limit))
+        return sorted(source.name for source in files), [source.name for source in recordings]
+
+    assert names(None) == (["a.mp4", "b.mp4"], ["aa", "b", "c"])
+    assert names(3) == (["a.mp4"], ["aa", "b"])
+    assert names(4) == (["a.mp4", "b.mp4"], ["aa", "b"])
+    assert names(2, dataclasses.replace(task, sources=())) == ([], ["aa", "b"])

@@ -369,6 +369,12 @@ class TestMotionFolders:
         found = {source.name: source.refused for source in motion_sources(tmp_path)}
         assert found["gBR_sBM_cAll_d04_mBR0_ch01"] == "motion file not usable: pickle not allowed"
         assert found["dance0"] == ""
+        assert len(list(motion_sources(tmp_path))) == 2
+
+    @pytest.mark.parametrize("fps", [-3.0, 0.0, math.inf, math.nan])
+    def test_a_frame_rate_is_above_zero(self, tmp_path, fps):
+        with pytest.raises(UserError, match="frame rate"):
+            motion_sources(tmp_path, fps=fps)
 
 
 class TestFraming:
@@ -379,6 +385,22 @@ class TestFraming:
         assert [low for low, _ in spans[1:]] == [high for _, high in spans[:-1]]
         assert max(high - low for low, high in spans) <= 600
         assert min(high - low for low, high in spans) >= 540
+
+    def test_takes_that_would_be_too_short_are_full_ones_and_the_rest_is_left(self):
+        assert plan_takes(282, 30.0, 6.0, 5.0) == [(0, 180)]
+        assert plan_takes(500, 30.0, 6.0, 5.0) == [(0, 167), (167, 333), (333, 500)]
+        assert plan_takes(300, 30.0, 5.0, 5.0) == [(0, 150), (150, 300)]
+        assert plan_takes(320, 30.0, 5.0, 5.0) == [(0, 150), (150, 300)]
+
+    def test_what_is_left_over_is_a_refused_row(self, tmp_path):
+        write_song(tmp_path / "fd", "063", moving(1.8))
+        config = RenderConfig(width=32, height=32, min_s=1.0, take_s=1.2)
+        table = render_sources(finedance_sources(tmp_path / "fd"), tmp_path / "out", config)
+        made, rest = sorted(pq.read_table(table).to_pylist(), key=lambda row: row["start_s"])
+        assert (made["n_frames"], made["refused"]) == (36, "")
+        assert (rest["path"], rest["refused"]) == ("063-00001200", "too short")
+        assert (rest["start_s"], rest["end_s"]) == pytest.approx((1.2, 1.8))
+        assert len(list((tmp_path / "out").glob("*.mp4"))) == 1
 
     @pytest.mark.parametrize("seed", range(5))
     def test_the_mode_withstands_jumps_and_sinking(self, seed):

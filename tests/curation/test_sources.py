@@ -1,6 +1,8 @@
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,51 @@ def test_lists_and_tables_are_relative_to_their_own_folder(tmp_path):
     sources = sorted(iter_sources([table]), key=lambda source: source.name)
     assert [dict(source.facts) for source in sources] == [{"genre": "Folk"}, {}]
     assert [source.refused for source in sources] == ["", "no music"]
+
+
+def test_data_sets_below_a_folder_are_passed_over(tmp_path):
+    raw = tmp_path / "raw"
+    touch(raw, "a.mp4", "set/clips/train/x.mp4", "other/clips/y.mp4", "mine/z.mp4", "half/w.mp4")
+    for name, schema in (("other", "macebench-dataset"), ("mine", "something else"), ("half", "macebench-dataset")):
+        (raw / name / "dataset.json").write_text(json.dumps({"schema": schema}))
+    for name in ("other", "mine"):
+        (raw / name / ".work").mkdir()
+    passed = []
+    found = sorted(source.name for source in iter_sources([raw], raw / "set", passed.append))
+    assert found == ["a.mp4", "half/w.mp4", "mine/z.mp4"]
+    assert sorted(passed) == [raw / "other", raw / "set"]
+    # as `curate raw/*` names it
+    passed.clear()
+    specs = [raw / "a.mp4", raw / "set", raw / "set" / "clips" / "train" / "x.mp4"]
+    assert [source.name for source in iter_sources(specs, raw / "set", passed.append)] == ["a.mp4"]
+    assert passed == specs[1:]
+    with pytest.raises(UserError, match="holds no source") as caught:
+        check_sources([raw / "set"], raw / "set")
+    assert "passed over" in caught.value.hint
+
+
+def test_the_folder_where_one_stands_may_hold_the_data_set(tmp_path, monkeypatch):
+    touch(tmp_path, "a.mp4", "set/clips/train/x.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert [source.name for source in iter_sources(["."], Path("set"))] == ["a.mp4"]
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path):
+    import pandas as pd
+
+    raw = tmp_path / "raw"
+    touch(raw, "a.mp4")
+    os.mkfifo(raw / "pipe.mp4")
+    (tmp_path / "list.txt").write_text("raw/a.mp4\nraw/pipe.mp4\nraw\n/dev/zero\ngone.mp4\n")
+    pd.DataFrame({"path": ["raw/pipe.mp4", "raw/a.mp4"]}).to_parquet(tmp_path / "t.parquet")
+    odd = "no regular file"
+    assert {s.name: s.refused for s in iter_sources([raw])} == {"a.mp4": "", "pipe.mp4": odd}
+    assert {s.name: s.refused for s in iter_sources([tmp_path / "list.txt"])} == {
+        "raw/a.mp4": "", "raw/pipe.mp4": odd, "raw": odd, "/dev/zero": odd, "gone.mp4": "",
+    }  # fmt: skip
+    assert {s.name: s.refused for s in iter_sources([tmp_path / "t.parquet"])} == {"raw/a.mp4": "", "raw/pipe.mp4": odd}
+    with pytest.raises(UserError, match="no regular file"):
+        list(iter_sources([raw / "pipe.mp4"]))
 
 
 def test_what_is_no_source_is_named(tmp_path):

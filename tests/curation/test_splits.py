@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from macebench.curation.splits import ClipInfo, SplitConfig, assign_splits, find_components, plan_splits, read_official
+from macebench.curation.splits import (
+    ClipInfo,
+    Component,
+    SplitConfig,
+    assign_splits,
+    find_components,
+    plan_splits,
+    read_official,
+)
 from macebench.errors import UserError
 
 GENRES = ("ballet", "folk", "house", "street", "waltz")
@@ -176,3 +184,12 @@ def test_wrong_input():
     for wrong in ({"test_size": -1}, {"val_share": 2.0}, {"by": ("face",)}):
         with pytest.raises(UserError, match=f"splits.{next(iter(wrong))}"):
             SplitConfig(**wrong)
+
+
+def test_components_are_never_searched_for_one_by_one(monkeypatch):
+    compared = []
+    monkeypatch.setattr(Component, "__eq__", lambda self, other: compared.append(1) or self is other)
+    clips = [ClipInfo(f"{k:05d}", f"s{k}", genre=f"g{k % 7}") for k in range(3000)]
+    plan = plan_splits(clips, SplitConfig(test_size=300, val_share=0.1))
+    assert plan.counts == {"train": 2400, "val": 300, "test": 300}
+    assert not compared

@@ -15,6 +15,7 @@ from macebench.aggregate import (
     NOT_FINITE,
     TOO_FEW_GENERATED,
     TOO_FEW_REFERENCE,
+    UNWEIGHTED,
     aggregate,
     metrics_of,
     reference_scores,
@@ -69,7 +70,7 @@ WEIGHED = Metric("w", lambda *_: {}, (Column("x", weight="pairs"), Column("pairs
 def test_a_column_with_a_weight_is_the_weighted_mean_and_counts_clips_as_before():
     score, pairs = aggregate(CLIPS.assign(pairs=[30.0, 7.0, 10.0, 5.0, math.nan]), CLIPS, PROTOCOL, [WEIGHED])
     assert score.value == pytest.approx((4.0 * 30 + 1.0 * 10) / 40, abs=1e-15)
-    assert (score.n, score.n_unscored, dict(score.notes)) == (2, 3, {"odd": 2})
+    assert (score.n, score.n_unscored, dict(score.notes)) == (2, 3, {"odd": 2, f"{UNWEIGHTED}: 2.5": 2})
     assert (pairs.value, pairs.n) == (13.0, 4)
 
 
@@ -85,6 +86,7 @@ def test_a_clip_without_a_weight_is_counted_and_left_out(weight):
 def test_equal_weights_are_the_plain_mean():
     same = aggregate(CLIPS.assign(pairs=80.0), CLIPS, PROTOCOL, [WEIGHED])[0]
     assert same.value == pytest.approx(2.5, abs=1e-15)
+    assert not any(UNWEIGHTED in note for note in same.notes)
 
 
 def test_a_set_metric_gets_the_vectors_in_the_order_of_the_clip_ids():

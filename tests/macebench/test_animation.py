@@ -1,17 +1,20 @@
 """The animation track from files to scores: pairs, reasons, FVD with an extractor of the user's, the store."""
 
+import dataclasses
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from macebench import registry
+from macebench import animation, registry
 from macebench.animation import resolve_animation, score_pairs
 from macebench.clips import load_set
 from macebench.errors import UserError
 from macebench.media import Decoder, write_video
 from macebench.metrics import pixels
+from macebench.pairs import pair_clips
 from macebench.protocol import load_protocol
 from macebench.store import Store
 
@@ -91,15 +94,15 @@ def plugin(tmp_path, monkeypatch):
 
 def run(folder, *, align=(), metrics=None, protocol="animation/1", plugins=(), workers=1, model="external"):
     ours, theirs = load_set(folder / "ours"), load_set(folder / "theirs")
-    resolved = resolve_animation(load_protocol(protocol), theirs, align)
+    chosen = None if metrics is None else [registry.get_metric(name) for name in metrics]
+    resolved = resolve_animation(load_protocol(protocol), theirs, align, chosen)
     if plugins:
         rules = resolved.need_pixels().model_copy(update={"fvd_features": 6})
         resolved = resolved.model_copy(update={"pixels": rules})
-    chosen = None if metrics is None else [registry.get_metric(name) for name in metrics]
+    pairs = pair_clips(ours.clips, theirs.clips)
     return score_pairs(
-        ours, theirs, resolved, store=Store(folder / "store"), metrics=chosen, plugins=plugins, workers=workers,
-        model=model,
-    )  # fmt: skip
+        pairs, resolved, store=Store(folder / "store"), metrics=chosen, plugins=plugins, workers=workers, model=model
+    )
 
 
 def decoded(path):
@@ -178,13 +181,132 @@ def run_hash(folder):
 
 def test_rates_that_differ(sets):
     video(sets / "ours/c.mp4", frames(20, 2), fps=30)
+    with pytest.raises(UserError, match=r"'c': it has 20 frames in 0\.667 s .30 a second.") as caught:
+        run(sets, metrics=PIXEL_COLUMNS)
+    assert "--align nearest-time" in caught.value.hint
+    video(sets / "ours/c.mp4", frames(20, 2), fps=26)  # too little to be sure of before the frames are read
     result = run(sets, metrics=PIXEL_COLUMNS)
     rows = {row.clip_id: row for row in result.rows}
     assert rows["c"].reasons == dict.fromkeys(PIXEL_COLUMNS, "frame times differ from the reference's")
     assert math.isnan(rows["c"].values["ssim"])
+    assert math.isnan(rows["c"].duration_s)
     video(sets / "ours/c.mp4", frames(24, 2), fps=30)
     found = run(sets, metrics=PIXEL_COLUMNS, align=("nearest-time",))
     assert score(found, "ssim").n == 3
+
+
+def test_a_wrong_alignment_is_said_and_several_may_be_separated_by_commas(sets):
+    for given in ("nearest", "crop", "resize,crop-tim"):
+        with pytest.raises(UserError, match="unknown alignment") as caught:
+            run(sets, align=(given,))
+        assert "Allowed: crop-time, nearest-time, resize" in caught.value.hint
+    theirs = load_set(sets / "theirs")
+    one, two = (
+        resolve_animation(load_protocol("animation/1"), theirs, align).hash
+        for align in (("resize,crop-time",), ("crop-time", "resize"))
+    )
+    assert one == two != run_hash(sets)
+
+
+@pytest.mark.parametrize("counts", [(100, 20), (20, 100)])
+def test_the_length_of_a_cropped_pair_is_that_of_what_was_compared(sets, counts):
+    """However far the longer video has been read ahead."""
+    for folder, count in zip(("ours", "theirs"), counts, strict=True):
+        video(sets / f"{folder}/c.mp4", frames(count, 2), fps=16)
+    rows = {row.clip_id: row for row in run(sets, metrics=PIXEL_COLUMNS, align=("crop-time",)).rows}
+    assert rows["c"].duration_s == pytest.approx(20 / 16)
+
+
+def test_the_compared_span_is_the_length_with_fvd_too(sets, plugin):
+    for name, count in (("b", 50), ("c", 20)):
+        video(sets / f"ours/{name}.mp4", frames(count, 1))
+    result = run(sets, metrics=("psnr", "fvd_colours"), align=("crop-time",), plugins=(plugin,))
+    rows = {row.clip_id: row for row in result.rows if row.role == "generated"}
+    assert rows["b"].duration_s == pytest.approx(0.8)
+
+
+def noted(monkeypatch, notes):
+    """Videos of these names have these notes; everything runs in this process."""
+    probe = Decoder.probe
+
+    def jobs(work, items, **how):
+        work.setup(*work.setup_arguments)
+        try:
+            yield from ((place, work.function(item)) for place, item in enumerate(items))
+        finally:
+            animation._worker.stack.close()
+
+    monkeypatch.setattr("macebench.animation.run_jobs", jobs)
+
+    def probed(self, path):
+        found = probe(self, path)
+        return dataclasses.replace(found, notes=notes.get(f"{path.parent.name}/{path.stem}", ()))
+
+    monkeypatch.setattr(Decoder, "probe", probed)
+
+
+def test_notes_on_pictures_stand_beside_what_rests_on_them(sets, monkeypatch, plugin):
+    noted(monkeypatch, {"ours/a": ("wide colours",), "theirs/a": ("transparency ignored",), "theirs/c": ("HDR",)})
+    for _ in range(2):  # the second time from the store
+        result = run(sets, metrics=("psnr", "fvd_colours"), plugins=(plugin,))
+        (mine,) = (row for row in result.rows if (row.clip_id, row.role) == ("a", "generated"))
+        assert mine.notes == {
+            "psnr": "wide colours; reference: transparency ignored", "feature.colours_16": "wide colours",
+        }  # fmt: skip
+        assert dict(score(result, "psnr").notes) == {"wide colours; reference: transparency ignored": 1}
+        theirs = {row.clip_id: row.notes for row in result.rows if row.role == "reference"}
+        assert theirs == {
+            "a": {"feature.colours_16": "transparency ignored"}, "b": {}, "c": {"feature.colours_16": "HDR"},
+        }  # fmt: skip
+        assert score(result, "fvd_colours").notes["wide colours"] == 1
+
+
+def test_a_transparent_picture_is_said(sets):
+    """From a folder of pictures to the scores, in a worker of its own."""
+    import cv2
+
+    folder = sets / "ours" / "c"
+    folder.mkdir()
+    (folder / "frames.json").write_text('{"fps": 25}')
+    for number, frame in enumerate(frames(20, 2)):
+        clear = np.full((*frame.shape[:2], 1), 128, np.uint8)
+        cv2.imwrite(str(folder / f"{number:03d}.png"), np.concatenate([frame, clear], axis=2))
+    result = run(sets, metrics=("psnr",))
+    (note,) = {row.clip_id: row.notes for row in result.rows}["c"].values()
+    assert "transparency" in note
+    assert dict(score(result, "psnr").notes) == {note: 1}
+
+
+def test_number_types_have_hashes_and_rows_of_their_own(sets, monkeypatch):
+    protocols = {}
+    for name in ("float32", "float16"):
+        monkeypatch.setenv("MACEBENCH_DTYPE", name)
+        protocols[name] = resolve_animation(load_protocol("animation/1"), load_set(sets / "theirs"))
+    assert protocols["float32"].differences(protocols["float16"]) == [
+        f"frame_statistics.pair_lpips_{kind}.dtype: float32 != float16" for kind in ("alex", "vgg")
+    ]
+    assert protocols["float32"].hash != protocols["float16"].hash
+    monkeypatch.delenv("MACEBENCH_DTYPE")
+    assert run_hash(sets) == protocols["float32"].hash
+
+
+def test_workers_elsewhere_are_told_where_and_how_networks_run(sets, monkeypatch):
+    monkeypatch.setenv("MACEBENCH_DTYPE", "float32")
+    monkeypatch.setenv("MACEBENCH_DEVICE", "cpu")
+    plans = []
+
+    def jobs(work, items, **how):
+        plans.append(work.setup_arguments[0])
+        return iter(())
+
+    monkeypatch.setattr("macebench.animation.run_jobs", jobs)
+    run(sets, metrics=PIXEL_COLUMNS)
+    wanted = {"MACEBENCH_DTYPE": "float32", "MACEBENCH_DEVICE": "cpu", "MACEBENCH_WEIGHTS": str(sets / "weights")}
+    assert {name: plans[0].networks[name] for name in wanted} == wanted
+    monkeypatch.setattr(os, "environ", {})
+    animation.setup_pair_worker(plans[0])
+    animation._worker.stack.close()
+    assert wanted.items() <= os.environ.items()
 
 
 def test_files_that_cannot_be_read_are_counted(sets):

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from macebench.compare import COSTLY_PERMUTATIONS, TOO_FEW, UNKNOWN_METRIC, compare_runs, write_comparison
+from macebench.cli.compare import _better
+from macebench.compare import COSTLY_PERMUTATIONS, TOO_FEW, UNKNOWN_METRIC, _judged, compare_runs, write_comparison
 from macebench.compare_plot import _turn
 from macebench.compare_records import Comparison, Contrast, as_csv
 from macebench.errors import UserError
@@ -375,3 +376,82 @@ def test_verdicts():
     assert _turn(contrast(better="higher")) == 1
     assert _turn(contrast(better="reference", difference=-1.0, favours="first")) == -1
     assert _turn(contrast(better="reference", difference=-1.0, favours="second")) == 1
+
+
+def with_lengths(rows):
+    """Long clips hold together better in the first model, short ones in the second: weights turn the sign."""
+    changed = []
+    for row in rows:
+        k = int(row.clip_id[-2:])
+        pairs = 300.0 if k % 2 == 0 else 30.0
+        long, short = {"good": (0.9, 0.6), "reference": (0.9, 0.6)}.get(row.model, (0.8, 0.75))
+        value = (long if pairs > 100 else short) + 0.001 * math.sin(3 * k)
+        values = row.values | {"subject_consistency": value, "subject_pairs": pairs + (row.model == "bad")}
+        changed.append(dataclasses.replace(row, values=values))
+    return changed
+
+
+def test_a_weighted_score_is_compared_as_it_is_reported(tmp_path):
+    appearance = load_protocol("vbench6-fixed/1").resolve(None, REFERENCE)
+    models = {"good": ("video", 1, 0.0), "bad": ("video", 2, 0.0)}
+    run = write(tmp_path / "a", models, [appearance], edit=with_lengths)
+    tests = by_name(compare_runs(run, run, model_second="bad", n_permutations=2000))
+    subject = tests["subject_consistency"]
+    stored = {e.model.name: e.score("subject_consistency") for e in RunResult.read(run).entries}
+    assert (subject.first, subject.second) == (stored["good"].value, stored["bad"].value)
+    assert subject.reference == stored["good"].reference
+    assert subject.first - subject.second > 0.03
+    assert 0 < subject.low < subject.difference < subject.high
+    assert (subject.verdict, subject.n) == ("first", N)
+    assert {"subject_pairs", "background_pairs"}.isdisjoint(tests)
+    assert sum(test.p_holm is not None for test in tests.values()) == len(tests) == 9
+    tested = [test.p_value for test in tests.values()]
+    np.testing.assert_allclose([test.p_holm for test in tests.values()], holm(tested))
+
+
+def test_a_weighted_score_without_a_weight_is_counted(tmp_path):
+    appearance = load_protocol("vbench6-fixed/1").resolve(None, REFERENCE)
+
+    def edit(rows):
+        first = next(row for row in rows if row.model == "bad")
+        first.values["subject_pairs"] = math.nan
+        return rows
+
+    run = write(tmp_path / "a", {"good": ("video", 1, 0.0), "bad": ("video", 2, 0.0)}, [appearance], edit=edit)
+    test = by_name(compare_runs(run, run, model_second="bad", n_permutations=20))["subject_consistency"]
+    assert (test.n, test.unscored) == (N - 1, {"second: value has no weight": 1})
+
+
+def test_an_extrapolated_distance_below_0_names_no_better_model():
+    blank = Contrast(name="fid_infinity_k", metric="fid_infinity_k_2d", kind="set", unit="1", better="lower", n=9,
+                     n_clusters=9)  # fmt: skip
+    below = _judged(blank.model_copy(update={"first": -287.0, "second": 464.0, "p_holm": 0.001}), math.nan)
+    assert (below.favours, below.verdict, _better(below, ["a", "b"])) == (None, "differs", "below 0: none can be named")
+    above = _judged(blank.model_copy(update={"first": 2.0, "second": 4.0, "p_holm": 0.001}), math.nan)
+    assert (above.favours, above.verdict) == ("first", "first")
+
+
+def test_clips_of_16_frames_are_compared_one_by_one_and_stay_with_their_video(tmp_path):
+    protocol = load_protocol("animation/1").resolve(None, REFERENCE)
+
+    def edit(rows):
+        changed = []
+        for row in rows:
+            k = int(row.clip_id[-2:])
+            rng = np.random.default_rng([k, len(row.model)])
+            pieces = k % 3 + 1 + (row.model == "worse" and k == 5)
+            shift = 0.5 if row.model == "worse" else 0.0
+            features = {"i3d_16": rng.normal(size=400 * pieces) + shift}
+            changed.append(dataclasses.replace(row, features=features))
+        return changed
+
+    models = {"good": ("video", 1, 0.0), "worse": ("video", 2, 0.0)}
+    run = write(tmp_path / "a", models, [protocol], edit=edit)
+    tests = by_name(compare_runs(run, run, model_second="worse", n_permutations=9))
+    fvd, stored = tests["fvd"], RunResult.read(run).entries
+    assert (fvd.n, fvd.n_clusters) == (2 * N - 3, N - 1)
+    assert fvd.unscored == {"second: another number of features than the first": 1}
+    assert fvd.first < fvd.second
+    assert fvd.second == pytest.approx(stored[1].score("fvd").value, rel=0.1)
+    assert "fewer than 2000 clips of 16 frames" in tests["fvd_infinity"].reason
+    assert stored[1].score("fvd_infinity").value is None

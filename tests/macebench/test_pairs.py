@@ -22,7 +22,9 @@ from macebench.pairs import (
     SIZE_DIFFERS,
     TIMES_DIFFER,
     aligned,
+    alignments,
     check_pairs,
+    first_pairs,
     pair_clips,
     read_pairs,
     resized,
@@ -88,6 +90,21 @@ def test_table_of_pairs(tmp_path):
             read_pairs(path)
     with pytest.raises(UserError, match="cannot be read"):
         read_pairs(tmp_path / "absent.csv")
+
+
+def test_a_table_of_pairs_with_a_byte_order_mark(tmp_path):
+    """As a spreadsheet writes it."""
+    path = tmp_path / "pairs.csv"
+    path.write_text("generated,reference\r\nx,a\r\n", encoding="utf-8-sig")
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert read_pairs(path) == {"x": "a"}
+
+
+def test_the_first_pairs_are_whole_ones():
+    pairs = pair_clips(clips("b", "c", "x"), clips("a", "b", "c", "d"))
+    assert ids(first_pairs(pairs, 2)) == [("b", "b"), ("c", "c")]
+    assert ids(first_pairs(pairs, 3)) == [(None, "a"), ("b", "b"), ("c", "c")]
+    assert first_pairs(pairs, None) == first_pairs(pairs, 9) == pairs
 
 
 # ---- frames ---------------------------------------------------------------------------------------------
@@ -192,9 +209,56 @@ def test_nearest_time_wants_one_length_within_a_frame():
         assert len(found) == 15
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "fits"),
+    [
+        ((30, 15), (61, 30), True),  # 2.000 s against 2.033 s
+        ((80, 16), (121, 24), True),  # 5.000 s against 5.042 s
+        ((30, 15), (62, 30), True),
+        ((30, 15), (63, 30), False),
+        ((31, 15), (60, 30), True),
+        ((32, 15), (60, 30), False),
+        ((25, 25), (26, 25), True),
+        ((25, 25), (27, 25), False),
+    ],
+)
+def test_both_ends_have_the_same_tolerance(one, two, fits):
+    """One frame of the slower video, whichever of the two is generated and whichever is longer."""
+    for ours, theirs in ((one, two), (two, one)):
+        batches = aligned(stream(grid(*ours)), stream(grid(*theirs)), (NEAREST_TIME,))
+        if fits:
+            assert [index for _, index in indices(batches)[0]] == list(range(theirs[0]))
+        else:
+            with pytest.raises(Unscorable, match=LENGTH_DIFFERS):
+                indices(batches)
+
+
+@given(st.integers(1, 40), st.sampled_from((12, 16, 25, 30, 60)), st.integers(1, 40), st.sampled_from((16, 24, 30)))
+@settings(max_examples=60, deadline=None)
+def test_which_of_two_videos_is_generated_does_not_decide_whether_they_fit(count, fps, other_count, other_fps):
+    def fits(ours, theirs):
+        try:
+            return bool(indices(aligned(stream(grid(*ours)), stream(grid(*theirs)), (NEAREST_TIME,))))
+        except Unscorable:
+            return False
+
+    one, two = (count, fps), (other_count, other_fps)
+    assert fits(one, two) == fits(two, one)
+
+
 def test_one_frame():
-    for align in ((), (CROP_TIME,), (NEAREST_TIME,)):
+    for align in ((), (CROP_TIME,), (NEAREST_TIME,), (NEAREST_TIME, CROP_TIME)):
         assert indices(aligned(stream([0.0]), stream([0.0]), align))[0] == [(0, 0)]
+        if CROP_TIME in align:
+            assert indices(aligned(stream([0.0]), stream(grid(5, 25)), align))[0] == [(0, 0)]
+
+
+def test_alignments():
+    assert alignments(()) == alignments(("", ",")) == ()
+    assert alignments(("resize,crop-time", " nearest-time", "resize")) == (CROP_TIME, NEAREST_TIME, RESIZE)
+    with pytest.raises(UserError, match=r"unknown alignment 'nearest'\. Did you mean 'nearest-time'") as caught:
+        alignments(("resize,nearest",))
+    assert "Allowed: crop-time, nearest-time, resize; several are separated by commas." in caught.value.hint
 
 
 def test_resize_brings_frames_to_the_reference():
@@ -234,11 +298,29 @@ def test_pairs_of_files_that_do_not_fit_are_said_at_once(tmp_path):
         with pytest.raises(UserError, match=r"'a': it has 48x32, the reference 64x32.*1 more") as caught:
             check_pairs(pairs, (), decoder)
         assert "--align resize" in caught.value.hint
-        with pytest.raises(UserError, match=r"'b': it has 6 frames in 0\.240 s, the reference 9 in 0\.360") as caught:
+        with pytest.raises(
+            UserError, match=r"'b': it has 6 frames in 0\.240 s .25 a second., the reference 9 "
+        ) as caught:
             check_pairs(pairs, (RESIZE,), decoder)
         assert "--align crop-time" in caught.value.hint
         check_pairs(pairs, (RESIZE, CROP_TIME), decoder)
         check_pairs(pairs, (RESIZE, NEAREST_TIME), decoder)
+
+
+def test_equal_numbers_of_frames_at_two_rates_are_said_at_once(tmp_path):
+    """What comes of videos of 16 frames a second whose motions were rendered at 30."""
+    video(tmp_path / "ours/a.mp4", count=40, fps=16)
+    video(tmp_path / "theirs/a.mp4", count=40, fps=30)
+    video(tmp_path / "near/a.mp4", count=40, fps=30000 / 1001)
+    pairs = pair_clips(load_set(tmp_path / "ours").clips, load_set(tmp_path / "theirs").clips)
+    near = pair_clips(load_set(tmp_path / "near").clips, load_set(tmp_path / "theirs").clips)
+    with Decoder() as decoder:
+        for align in ((), (CROP_TIME,)):
+            with pytest.raises(UserError, match=r"40 frames in 2\.500 s .16 a second.*1\.333 s .30 a second") as caught:
+                check_pairs(pairs, align, decoder)
+            assert "--align nearest-time" in caught.value.hint
+        check_pairs(pairs, (NEAREST_TIME,), decoder)
+        check_pairs(near, (), decoder)
 
 
 # ---- scores ---------------------------------------------------------------------------------------------

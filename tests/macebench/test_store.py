@@ -130,3 +130,16 @@ def test_a_writer_killed_in_the_middle_leaves_no_entry(tmp_path):
     assert done.returncode == -9
     assert not target.exists()
     assert [Path(name).suffix for name in os.listdir(tmp_path)] == [".tmp"]
+
+
+def test_what_was_made_of_an_input_is_forgotten(tmp_path):
+    store = Store(tmp_path)
+    other = Ingredients("pose", 1, {"video": "b" * 64}, {})
+    third = Ingredients("sound", 1, {"video": "a" * 64, "music": "c" * 64}, {})
+    for key in (KEY, other, third):
+        put(store, key)
+    assert store.forget(set()) == 0
+    assert store.forget({"a" * 64}, "pose") == 1
+    assert [store.has(key) for key in (KEY, other, third)] == [False, True, True]
+    assert store.forget({"c" * 64}) == 1
+    assert store.report().n_entries == 1

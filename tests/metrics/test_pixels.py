@@ -256,8 +256,6 @@ def test_fvd_refuses_and_notes_few_clips():
     for ours, theirs, who in ((1, 9, "generated set"), (9, 1, "reference")):
         with pytest.raises(Unscorable, match=f"{who} has fewer than 2 clips of 16 frames"):
             pixels.fvd(features(ours), features(theirs))
-    with pytest.raises(Unscorable, match="fewer than 8"):
-        pixels.fvd_infinity(features(7), features(9))
     assert pixels.fvd_note(256, 300) == ""
     assert "255 generated and 300 reference" in pixels.fvd_note(255, 300)
     protocol = load_protocol("animation/1")
@@ -266,6 +264,33 @@ def test_fvd_refuses_and_notes_few_clips():
     assert "biased" in few["note"]
     many = pixels.fvd_score(FeatureSet(features(256)), FeatureSet(features(256, 1)), protocol)
     assert many["note"] == ""
+
+
+def test_fvd_infinity_of_few_clips_is_refused():
+    width = features(2).shape[1]
+    for ours, theirs, who in ((5 * width - 1, 90, "generated set"), (90, 5 * width - 1, "reference")):
+        with pytest.raises(Unscorable, match=f"{who} has fewer than {5 * width} clips of 16 frames"):
+            pixels.fvd_infinity(features(ours), features(theirs, 1))
+    with pytest.raises(Unscorable, match="fewer than 8 clips"):
+        pixels.fvd_infinity(features(7)[:, :1], features(9, 1)[:, :1])
+    rng = np.random.default_rng(0)
+    protocol = load_protocol("animation/1")
+    wide = [FeatureSet(rng.normal(size=(300, 400))) for _ in range(2)]
+    with pytest.raises(Unscorable, match="generated set has fewer than 2000 clips of 16 frames"):
+        pixels.fvd_infinity_score(*wide, protocol)
+    assert pixels.fvd_infinity_note(10 * width, 10 * width, width) == ""
+    assert f"for {width} features" in pixels.fvd_infinity_note(10 * width - 1, 10 * width, width)
+    note = pixels.fvd_infinity_score(FeatureSet(features(70)), FeatureSet(features(80, 1)), protocol)["note"]
+    assert "biased upwards" not in note
+
+
+def test_fvd_infinity_where_it_is_given_is_near_the_truth():
+    rng = np.random.default_rng(4)
+    width = 30
+    ours, theirs = rng.normal(size=(5 * width, width)), rng.normal(size=(5 * width, width))
+    assert abs(pixels.fvd_infinity(ours, theirs).value) < 0.03 * width
+    assert pixels.fvd_infinity(1.3 * ours, theirs).value == pytest.approx(0.09 * width, abs=0.04 * width)
+    assert pixels.fvd_infinity(ours, ours[::-1]).value == 0.0
 
 
 def test_fvd_infinity_is_nearer_to_the_truth():

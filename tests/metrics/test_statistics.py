@@ -1,3 +1,4 @@
+import dataclasses
 import doctest
 import math
 
@@ -11,8 +12,10 @@ from macebench.metrics import statistics
 from macebench.metrics.diversity import diversity
 from macebench.metrics.frechet import frechet_distance, frechet_infinity, kernel_distance
 from macebench.metrics.statistics import (
+    WeightedPairs,
     bootstrap_mean,
     bootstrap_set_metric,
+    bootstrap_weighted_difference,
     diversity_statistic,
     frechet_statistic,
     holm,
@@ -23,6 +26,7 @@ from macebench.metrics.statistics import (
     paired_effect_size,
     permutation_test,
     sign_flip_test,
+    weighted_swap_test,
 )
 
 RELEASED = {"normalise": "self", "eps": 1e-4, "ddof": 1, "drop_below": None}
@@ -430,3 +434,91 @@ def test_holm_properties(values, random):
 
 def test_examples():
     assert doctest.testmod(statistics).failed == 0
+
+
+def weighted_pairs(rng, g, *, shift=0.0):
+    """Clips of g pieces of music; long clips score lower, and the second model's clips have lengths of their own."""
+    names = np.repeat(np.arange(g), rng.integers(1, 4, g))
+    lengths = rng.integers(20, 300, (2, len(names))).astype(float)
+    level = rng.normal(size=g)[names]
+    values = [0.9 - 0.001 * part + 0.05 * level + 0.02 * rng.normal(size=len(names)) for part in lengths]
+    return WeightedPairs(values[0] + shift, values[1], *lengths, names)
+
+
+def test_a_weighted_mean_is_the_ratio_and_its_interval_is_of_it():
+    values, weights = [0.9, 0.5, 0.7, 0.6], [300.0, 20.0, 100.0, 100.0]
+    found = bootstrap_mean(values, weights=weights, seed=3)
+    assert found.mean == pytest.approx((270 + 10 + 70 + 60) / 520)
+    assert found.low < found.mean < found.high
+    assert found.n == 4
+    again = bootstrap_mean(values, weights=[10 * weight for weight in weights], seed=3)
+    assert (again.low, again.high) == pytest.approx((found.low, found.high))
+    plain = bootstrap_mean(values, seed=3)
+    assert bootstrap_mean(values, weights=[7.0] * 4, seed=3).low == pytest.approx(plain.low)
+    assert abs(plain.mean - found.mean) > 0.1
+
+
+@pytest.mark.parametrize("weights", [[1.0, 0.0], [1.0, -1.0], [1.0, math.nan], [1.0]])
+def test_wrong_weights_are_refused(weights):
+    with pytest.raises(ValueError, match="weights must be above 0"):
+        bootstrap_mean([0.1, 0.2], weights=weights)
+
+
+def test_equal_weights_are_the_tests_of_the_plain_mean():
+    rng = np.random.default_rng(8)
+    first, second, names = rng.normal(size=30), rng.normal(size=30), np.repeat(np.arange(10), 3)
+    pairs = WeightedPairs(first, second, [5.0] * 30, [5.0] * 30, names)
+    mine = bootstrap_weighted_difference(pairs, n_resamples=300, seed=2)
+    plain = bootstrap_mean(first - second, clusters=names, n_resamples=300, seed=2)
+    assert dataclasses.astuple(mine) == pytest.approx(dataclasses.astuple(plain))
+    tests = (
+        weighted_swap_test(pairs, n_permutations=300, seed=2),
+        sign_flip_test(first - second, clusters=names, n_permutations=300, seed=2),
+    )
+    assert dataclasses.astuple(tests[0]) == pytest.approx(dataclasses.astuple(tests[1]))
+    assert paired_effect_size(pairs.by_cluster) == pytest.approx(paired_effect_size(first - second, clusters=names))
+
+
+def test_weighted_swaps_by_hand():
+    pairs = WeightedPairs([1.0, 0.0], [0.0, 0.5], [3.0, 1.0], [1.0, 2.0])
+    found = weighted_swap_test(pairs)
+    # 3/4 - 1/3; the second swapped: 4/5 - 0; the first: 0 - 3/5 ... and the signs turned.
+    null = [3 / 4 - 1 / 3, 4 / 5 - 0.0, 0.0 - 4 / 5, 1 / 3 - 3 / 4]
+    assert found.mean == pytest.approx(null[0])
+    assert found.p_value == 1.0
+    assert (found.null_low, found.null_high) == pytest.approx(tuple(np.quantile(null, [0.025, 0.975])))
+    other = weighted_swap_test(WeightedPairs([1.0, 0.5], [0.0, 0.0], [3.0, 2.0], [1.0, 1.0]))
+    assert other.p_value == 0.5
+
+
+def test_weighted_difference_covers_and_rejects_as_often_as_it_should():
+    covered, rejected, n = 0, 0, 300
+    for seed in range(n):
+        pairs = weighted_pairs(np.random.default_rng(10_000 + seed), 20)
+        interval = bootstrap_weighted_difference(pairs, n_resamples=300, seed=seed)
+        covered += interval.low <= 0 <= interval.high
+        rejected += weighted_swap_test(pairs, n_permutations=199, seed=seed).p_value <= 0.05
+    assert 0.91 <= covered / n <= 0.98
+    assert 0.02 <= rejected / n <= 0.08
+
+
+def test_a_difference_that_only_the_weights_show():
+    lengths = np.tile([300.0, 30.0], 12)
+    first, second = np.where(lengths > 100, 0.9, 0.5), np.where(lengths > 100, 0.8, 0.65)
+    noise = 0.01 * np.random.default_rng(1).normal(size=24)
+    pairs = WeightedPairs(first + noise, second, lengths, lengths)
+    assert np.mean(first) < np.mean(second)
+    assert pairs.difference > 0.05
+    assert bootstrap_weighted_difference(pairs).low > 0
+
+
+def test_equal_models_have_no_spread():
+    values, lengths = np.array([0.1, 0.7, 0.3]), np.array([10.0, 20.0, 70.0])
+    pairs = WeightedPairs(values, values, lengths, lengths)
+    found = bootstrap_weighted_difference(pairs)
+    assert (found.mean, found.low, found.high, found.standard_error) == (0.0, 0.0, 0.0, 0.0)
+    assert weighted_swap_test(pairs).p_value == 1.0
+    with pytest.raises(ValueError, match="at least 2 clusters"):
+        bootstrap_weighted_difference(WeightedPairs([1.0], [2.0], [1.0], [1.0]))
+    with pytest.raises(ValueError, match="no pairs"):
+        bootstrap_weighted_difference(WeightedPairs([1.0, 2.0], [2.0], [1.0, 1.0], [1.0]))

@@ -1,6 +1,9 @@
 """Finding and hashing files."""
 
 import hashlib
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -71,3 +74,13 @@ def test_wrong_arguments(tmp_path):
         find_media(tmp_path / "no")
     with pytest.raises(UserError, match="pictures"):
         find_media(tmp_path, kinds="pictures")
+
+
+def test_a_pipe_has_no_hash_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    code = "import sys; from macebench.media import file_sha256; file_sha256(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(tmp_path / "pipe.mp4")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "not a regular file" in done.stderr
+    with pytest.raises(IsADirectoryError):
+        file_sha256(tmp_path)

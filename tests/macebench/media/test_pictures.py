@@ -1,6 +1,7 @@
 """Pictures, timestamps and geometry of good files, through the decoder process."""
 
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -283,3 +284,62 @@ def test_smaller_pictures_are_square_and_turned(make, decoder):
 def test_a_side_must_have_a_pixel(make, decoder):
     with pytest.raises(ValueError, match="max_side 0"):
         decoder.frames(make.path("any.mp4"), max_side=0)
+
+
+H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "25")
+
+
+def tagged(path, name, text):
+    """A copy of a Matroska file whose DURATION tag of the pictures says `text`."""
+    data = path.read_bytes()
+    found = [m.start() for m in re.finditer(rb"\d\d:\d\d:\d\d\.\d{9}", data)]
+    assert found
+    for place in found:
+        data = data[:place] + text + data[place + len(text) :]
+    (path.parent / name).write_bytes(data)
+    return path.parent / name
+
+
+@pytest.mark.parametrize("name", ["late.mkv", "late.webm", "late.mp4"])
+def test_the_length_begins_with_the_first_picture(decoder, make, name):
+    """Matroska says when the last picture ends, not how long they last."""
+    words = H264 if not name.endswith("webm") else ("-c:v", "libvpx", "-deadline", "realtime")
+    make.ffmpeg(
+        "-itsoffset", "3", "-f", "lavfi", "-i", "testsrc2=s=64x48:d=5:r=25", "-f", "lavfi", "-i", "sine=d=8",
+        *words, "-pix_fmt", "yuv420p", name,
+    )  # fmt: skip
+    assert decoder.probe(make.path(name)).duration_s == pytest.approx(5.0, abs=0.05)
+
+
+def test_a_lying_length_ends_with_the_last_picture(decoder, make):
+    plain = make.pattern("plain.mkv", *H264, seconds=4, fps=25)
+    assert decoder.probe(plain).duration_s == pytest.approx(4.0, abs=0.002)
+    lying = tagged(plain, "lying.mkv", b"01:00:00.000000000")
+    assert decoder.probe(lying).duration_s == pytest.approx(4.0, abs=0.002)
+    modest = tagged(plain, "modest.mkv", b"00:00:04.300000000")
+    assert decoder.probe(modest).duration_s == pytest.approx(4.3, abs=0.002)
+
+
+@pytest.mark.parametrize("words", [("-movflags", "+faststart"), ()])
+def test_a_file_that_was_cut_off_keeps_the_length_it_had(decoder, make, words):
+    suffix = "mp4" if words else "mkv"
+    plain = make.pattern(f"plain.{suffix}", *H264, *words, seconds=6, fps=25)
+    assert decoder.probe(make.cut(plain, f"cut.{suffix}", 0.6)).duration_s == pytest.approx(6.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("b.mp4", *H264, "-bf", "3"), ("one_key.mp4", "-c:v", "libx264", "-g", "999"), ("b.mkv", *H264, "-bf", "3"),
+     ("fragments.mp4", *H264, "-movflags", "frag_keyframe+empty_moov"), ("live.mkv", *H264, "-live", "1"),
+     ("late.mkv", *H264, "-output_ts_offset", "3.5"), ("v.webm", "-c:v", "libvpx", "-deadline", "realtime")],
+)  # fmt: skip
+def test_times_of_a_span_without_decoding(decoder, make, words):
+    path = make.pattern(words[0], *words[1:], seconds=8, fps=25)
+    whole = np.concatenate([batch.times_s for batch in decoder.frames(path)])
+    assert decoder.probe(path).duration_s == pytest.approx(8.0, abs=0.05)
+    for start, end in ((0.0, 8.0), (0.5, 1.3), (5.01, 7.0), (7.5, 99.0), (20.0, 30.0)):
+        found = decoder.times(path, start_s=start, end_s=end)
+        expected = whole[(whole >= start - 1e-6) & (whole < end - 1e-6)]
+        assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    with pytest.raises(ValueError, match="no span"):
+        decoder.times(path, start_s=2.0, end_s=1.0)

@@ -1,5 +1,8 @@
 """Sound: samples, rate, channels, and above all its place on the clip's clock."""
 
+from fractions import Fraction
+
+import av
 import librosa
 import numpy as np
 import pytest
@@ -7,6 +10,8 @@ import soundfile
 
 from macebench.errors import MediaError
 from macebench.media import Decoder, Limits, write_video, write_wav
+from macebench.media.soundtrack import _Samples
+from macebench.media.wire import SOUND_SLOT_BYTES
 
 RATE = 48000
 
@@ -186,3 +191,124 @@ def test_same_call_same_samples(decoder, make):
     write_video(make.path("a.mp4"), flash(20, 3), fps=10, audio=(beep(2.0, 0.5), RATE))
     first, second = (decoder.audio(make.path("a.mp4"), 15360).samples for _ in range(2))
     assert np.array_equal(first, second)
+
+
+NO_B = ("-c:v", "libx264", "-bf", "0")
+CLICKS = (1.0, 1.5, 3.0, 4.0, 5.0, 6.0)
+
+
+def clicking(make, name, *words):
+    """Seven seconds of pictures and noise with clicks."""
+    samples = np.random.default_rng(5).normal(scale=0.01, size=7 * RATE)
+    for time in CLICKS:
+        samples[round(time * RATE) : round(time * RATE) + 48] = 0.9
+    write_video(make.path("plain.mp4"), flash(70, 3), fps=10)
+    write_wav(make.path("clicks.wav"), samples, RATE)
+    make.ffmpeg("-i", "plain.mp4", "-i", "clicks.wav", "-map", "0:v", "-map", "1:a", *words, name)
+    return make.path(name)
+
+
+def retimed(source, target, move):
+    """Copy a file; `move(k, seconds)` gives the new time of sound packet k, None leaves it out."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
+        count = 0
+        for packet in old.demux():
+            if not packet.size:
+                continue
+            kind, packet.stream = packet.stream.type, streams[packet.stream.index]
+            if kind == "audio":
+                seconds = move(count, float(packet.pts * packet.time_base))
+                count += 1
+                if seconds is None:
+                    continue
+                packet.pts = packet.dts = round(seconds / packet.time_base)
+            new.mux(packet)
+    return target
+
+
+def click_times(sound):
+    loud = np.flatnonzero(np.abs(sound.samples) > 0.3) / sound.sample_rate + sound.start_s
+    return loud[np.concatenate([[True], np.diff(loud) > 0.2])]
+
+
+@pytest.mark.parametrize("lost", [{100, 101}, {90}, {90, 150, 151, 210}, {130, 131, 132}])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_sound_after_lost_packets_is_at_its_time(decoder, make, suffix, lost):
+    whole = clicking(make, f"whole.{suffix}", *NO_B, "-c:a", "aac")
+    path = retimed(whole, make.path(f"lost.{suffix}"), lambda k, seconds: None if k in lost else seconds)
+    for start in (None, 2.5):
+        found = click_times(decoder.audio(path, RATE, start_s=start))
+        expected = np.array([time for time in CLICKS if start is None or time > start])
+        assert found == pytest.approx(expected, abs=0.010)
+
+
+@pytest.mark.parametrize("early", [0.012, 0.03])
+def test_sound_that_lies_over_what_was_before_is_at_its_time(decoder, make, early):
+    whole = clicking(make, "whole.mkv", *NO_B, "-c:a", "pcm_s16le")
+    path = retimed(whole, make.path("over.mkv"), lambda k, seconds: seconds - early * (seconds > 2.0))
+    found = click_times(decoder.audio(path, RATE))
+    assert found == pytest.approx([time - early * (time > 2.0) for time in CLICKS], abs=0.010)
+
+
+class Sent:
+    """Stands for the ring: keeps what is sent."""
+
+    def __init__(self):
+        self.parts, self.slot = [], np.zeros(SOUND_SLOT_BYTES, np.uint8)
+
+    def open(self, *size, **head):
+        self.head = head
+
+    def acquire(self):
+        return 0
+
+    def view(self, slot):
+        return self.slot
+
+    def send(self, slot, n):
+        self.parts.append(self.slot.view(np.float32)[:n].copy())
+
+
+@pytest.mark.parametrize("jump", [-0.5, -0.08, -0.02, 0.02, 0.04, 0.08])
+def test_every_sample_after_a_jump_is_at_its_time(jump):
+    """Frames of 10 ms whose samples say at what millisecond they are; from 1 s on they come earlier or later."""
+    sent = Sent()
+    samples = _Samples(sent, Limits())
+    for k in range(300):
+        time = 10 * k + (1000 * jump if k >= 100 else 0.0)
+        frame = av.AudioFrame.from_ndarray((time + np.arange(10.0)).astype(np.float32)[None], "flt", "mono")
+        frame.sample_rate, frame.pts, frame.time_base = 1000, round(time), Fraction(1, 1000)
+        samples.add(frame, 0.0)
+    samples.finish()
+    found = np.concatenate(sent.parts)
+    expected = np.arange(round(3000 + 1000 * jump))
+    assert len(found) == len(expected) == samples.count
+    assert set(np.flatnonzero(found != expected)) == set(range(1000, 1000 + max(0, round(1000 * jump))))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_timestamps_that_waver_move_nothing(decoder, make, channels):
+    whole = clicking(make, "whole.mkv", *NO_B, "-c:a", "aac", "-ac", str(channels))
+    for wavering in ((0.0, 0.01, -0.01), (0.0, 0.02, 0.02), (0.0, -0.01, 0.0, 0.0), (0.004, -0.004)):
+        path = retimed(whole, make.path("wavering.mkv"), lambda k, s, w=wavering: s + w[k % len(w)])
+        sounds = [decoder.audio(one, RATE, channels=channels).samples for one in (whole, path)]
+        assert np.array_equal(*sounds)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a.mp4", ("aac",)), ("a.mkv", ("aac",)), ("o.webm", ("libopus", "-c:v", "libvpx")), ("m.mkv", ("libmp3lame",)),
+     ("v.mkv", ("libvorbis",)), ("o.mp4", ("libopus",)), ("m.mp4", ("libmp3lame",)), ("p.mov", ("pcm_s16le",))],
+)  # fmt: skip
+@pytest.mark.parametrize("rate", ["24000", "44100", "48000"])
+def test_healthy_sound_is_what_the_codec_gives(decoder, make, name, words, rate):
+    """Whatever the container rounds its timestamps to."""
+    if (rate, words[0]) == ("44100", "libopus"):
+        pytest.skip("no such rate in this codec")
+    path = clicking(make, name, "-c:v", "copy", "-ar", rate, "-c:a", *words)
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
+        scale = 2.0**15 if frames[0].dtype == np.int16 else 1.0
+        rate = container.streams.audio[0].codec_context.sample_rate
+    assert np.array_equal(decoder.audio(path, rate).samples, (np.concatenate(frames) / scale).astype(np.float32))

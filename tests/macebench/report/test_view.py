@@ -163,6 +163,21 @@ def test_intervals_are_clustered_by_music_and_otherwise_by_file():
     assert (found["x"].n, found["x"].n_clusters) == (5, 3)
     assert found["x"] == bootstrap_mean(values[:5], clusters=["s1", "s1", "m", "m", "d"], seed=0)
     assert intervals(table.iloc[:2], ["x"]) == {}
+    weighted = table.assign(frames=[300.0, 30.0, 100.0, 0.0, 50.0, 10.0])
+    of_frames = intervals(weighted, ["x"], {"x": "frames"})["x"]
+    expected = (300 * 0.1 + 30 * 0.4 + 100 * 0.2 + 50 * 0.5) / 480
+    assert (of_frames.mean, of_frames.n) == (pytest.approx(expected), 4)
+    assert of_frames.low < expected < of_frames.high
+    assert intervals(table, ["x"], {"x": "frames"}) == {}
+
+
+def test_the_interval_of_a_weighted_score_is_of_the_score(make_run, tmp_path):
+    rows = section(make_run(tmp_path / "run", protocols=("vbench6-fixed/1",))).rows
+    for row in rows:
+        for name in ("subject_consistency", "background_consistency", "imaging_quality"):
+            assert row.intervals[name].mean == pytest.approx(row.value(name), rel=1e-12)
+    lengths = rows[0].intervals["subject_pairs"]
+    assert lengths.low < lengths.high
 
 
 def test_the_reference_set_shows_its_own_clip_values_and_no_distance(make_run, tmp_path):

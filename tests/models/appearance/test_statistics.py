@@ -144,8 +144,22 @@ def test_the_hubs_file_serves_too(weights):
     path.write_bytes(b"x")
     assert statistics.DinoB16.missing_weights() == []
     assert statistics.DinoB16.weights() == "dino-vitb16-hub"
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(WeightsCorruptError, match="not a file of torch") as caught:
         statistics.DinoB16().update(picture(0)[None], np.zeros(1))
+    assert caught.value.hint == f"delete {path}, and run `macebench weights pull dino-vitb16-hub`"
+
+
+@pytest.mark.parametrize("content", ["another network", "cut short"])
+def test_what_no_network_can_be_made_of_is_not_trusted(weights, filler, content):
+    path = weights / "dino" / "dino-vitb16" / "pytorch_model.bin"
+    path.parent.mkdir(parents=True)
+    torch.save({"a": torch.zeros(1000)}, path, _use_new_zipfile_serialization=False)
+    if content == "cut short":
+        path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(WeightsCorruptError, match=f"weights in {path} cannot be used") as caught:
+        statistics.DinoB16().update(picture(0)[None], np.zeros(1))
+    assert "macebench weights pull dino-vitb16-hub" in caught.value.hint
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_another_file_under_the_name_is_refused(weights):
@@ -161,6 +175,9 @@ def test_a_clip_from_file_to_scores(weights, filler, monkeypatch):
     path = weights / "musiq" / "musiq_spaq_ckpt-358bb6af.pth"
     path.parent.mkdir(parents=True)
     torch.save({name: torch.from_numpy(values) for name, values in tensors.items()}, path)
+    with pytest.raises(WeightsCorruptError, match=r"its name says 358bb6af"):
+        statistics.MusiqSpaq.ingredients()
+    monkeypatch.setattr("macebench.weights.sha256_prefix", lambda name: "")
     assert statistics.MusiqSpaq.missing_weights() == []
     frames = filler.noise(3, 3, 40, 61, 3).astype(np.uint8)
     frames = frames[[0, 0, 1, 2, 2]]
@@ -175,6 +192,7 @@ def test_a_clip_from_file_to_scores(weights, filler, monkeypatch):
     assert results[0].dtype == np.float64
     assert results[0][0] == results[0][1] != results[0][2]
     np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
+    assert path.with_name(f"{path.name}.lock.json").is_file(), "the file is trusted once a network was made of it"
 
 
 def test_settings(weights, monkeypatch):

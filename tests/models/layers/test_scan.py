@@ -3,6 +3,7 @@
 import math
 import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError, jaxtyped
 
 from macebench.models.layers import _scan_kernels, scan
+from macebench.models.layers.mamba import Mamba
 from macebench.models.layers.scan import choose_backend, selective_scan
 
 parity = runpy.run_path(str(Path(__file__).with_name("parity.py")))
@@ -259,14 +261,88 @@ def test_auto_takes_the_right_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         called.append(args)
         return args[0], torch.zeros(1, 2, 4)
 
-    class OnCuda(torch.Tensor):
-        is_cuda = True
-
     monkeypatch.setattr(scan, "mamba_ssm_scan", lambda: fake)
     on_cuda = {k: v.as_subclass(OnCuda) for k, v in x.items()}
     selective_scan(**on_cuda, delta_softplus=True)
     assert len(called) == 1
     assert called[0][8:] == (True, True)
+
+
+class OnCuda(torch.Tensor):
+    """A tensor that says that it is on a GPU."""
+
+    is_cuda = True
+
+
+def strict_kernel(
+    u: torch.Tensor, delta: torch.Tensor, A: torch.Tensor, B: torch.Tensor, C: torch.Tensor, *rest: object
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """mamba-ssm's demands on dtypes, and the scan itself."""
+    D, z, bias, plus, last = rest
+    assert isinstance(D, torch.Tensor) and isinstance(z, torch.Tensor) and isinstance(bias, torch.Tensor)  # noqa: PT018
+    if u.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise RuntimeError("not implemented for this dtype")
+    for x in (delta, B, C, z):
+        if x.dtype != u.dtype:
+            raise RuntimeError("Expected x.scalar_type() == input_type to be true")
+    for x in (A, D, bias):
+        if x.dtype != torch.float32:
+            raise RuntimeError("Expected weight_type to be float32")
+    plain = [x.as_subclass(torch.Tensor) for x in (u, delta, A, B, C, D, z, bias)]
+    found = selective_scan(*plain, plus, return_last_state=bool(last), backend="torch")
+    return found[0].to(u.dtype), found[1]
+
+
+@pytest.mark.parametrize("low", [("delta", "B", "C", "z"), ("u", "delta", "B", "C", "z"), ("D", "delta_bias"), ()])
+def test_mixed_dtypes_reach_mamba_ssm_as_one(monkeypatch: pytest.MonkeyPatch, low: tuple[str, ...]) -> None:
+    monkeypatch.setattr(scan, "mamba_ssm_scan", lambda: strict_kernel)
+    x = {k: v.bfloat16() if k in low else v for k, v in inputs(1, 4, 12, 4).items()}
+    out = selective_scan(**{k: v.as_subclass(OnCuda) for k, v in x.items()}, delta_softplus=True, backend="cuda")
+    assert isinstance(out, torch.Tensor)
+    assert out.dtype == (torch.bfloat16 if "u" in low else torch.float32)
+    exact = selective_scan(**{k: v.double() for k, v in x.items()}, delta_softplus=True, backend="torch")
+    assert error(out.as_subclass(torch.Tensor), exact) < (5e-2 if "u" in low else 1e-5)
+
+
+def test_gradients_go_through_the_casts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "mamba_ssm_scan", lambda: strict_kernel)
+    x = {k: v.bfloat16() if k in ("delta", "B", "C", "z") else v for k, v in inputs(1, 4, 12, 4).items()}
+    leaves = {k: v.requires_grad_() for k, v in x.items()}
+    out = selective_scan(**{k: v.as_subclass(OnCuda) for k, v in leaves.items()}, delta_softplus=True)
+    assert isinstance(out, torch.Tensor)
+    out.sum().backward()
+    for name, leaf in leaves.items():
+        assert leaf.grad is not None, name
+        assert leaf.grad.dtype == leaf.dtype
+        assert leaf.grad.abs().sum() > 0, name
+
+
+def test_a_block_under_autocast_meets_mamba_ssm_with_one_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "mamba_ssm_scan", lambda: strict_kernel)
+    seen = []
+    real = scan._cuda
+
+    def on_cuda(*given: Any) -> Any:
+        seen.append({x.dtype for x in given[:5] if x is not None})
+        return real(*(x.as_subclass(OnCuda) if isinstance(x, torch.Tensor) else x for x in given))
+
+    monkeypatch.setattr(scan, "_cuda", on_cuda)
+    torch.manual_seed(0)
+    block, x = Mamba(16, d_state=4, backend="cuda"), torch.randn(2, 10, 16)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        out = block(x)
+    assert torch.isfinite(out.float()).all()
+    assert len(seen[0]) > 1  # autocast leaves them mixed
+    block.backend = "torch"
+    assert error(out.as_subclass(torch.Tensor).float(), block(x).detach()) < 5e-2
+
+
+def test_float64_is_not_for_mamba_ssm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "mamba_ssm_scan", lambda: strict_kernel)
+    x = {k: v.as_subclass(OnCuda) for k, v in double(inputs(1, 2, 3, 4)).items()}
+    assert choose_backend(*x.values()) == "torch"
+    with pytest.raises(ValueError, match="float64"):
+        selective_scan(**x, backend="cuda")
 
 
 def test_low_precision_runs_with_a_wide_state() -> None:

@@ -1,5 +1,8 @@
 """Editing: what is kept is kept, seams do not jump."""
 
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -16,20 +19,25 @@ from macebench.models.motion_expert.editing import (
     LOWER_JOINTS,
     MODES,
     UPPER_JOINTS,
+    USUAL_SPEED,
     EditPlan,
     edit,
+    edit_with_seams,
     input_frames,
     kept_parts,
     seam_blend,
-    seam_speed,
 )
 from macebench.models.motion_expert.expert import MotionExpert, Sampling
 from macebench.models.motion_expert.network import MotionExpertNetwork
-from macebench.motion.rotations import axis_angle_to_matrix
+from macebench.motion import read_motion
+from macebench.motion.edit import heading, part
+from macebench.motion.rotations import axis_angle_to_matrix, axis_angle_to_quaternion, matrix_to_axis_angle
 from macebench.skeleton import SMPL_OFFSETS_M, forward_kinematics
 from macebench.types import Motion
 
 FAST = Sampling(steps=3)
+SHARED = Path(__file__).resolve().parents[3].parent / "shared"
+CMU = SHARED / "data" / "motion" / "cmu_subject05_dance" / "05_02.bvh"
 
 
 def dancer(seconds=4.0, fps=30.0, offsets=SMPL_OFFSETS_M, at=(0.0, 0.95, 0.0)):
@@ -216,12 +224,127 @@ def test_motions_that_cannot_be_edited_are_refused(expert):
         edit(expert, Motion(30.0, np.zeros((0, 24, 3)), np.zeros((0, 24, 3))), features(4), PLANS[0], 1)
 
 
-def test_seam_speed_is_that_of_the_fastest_joint(expert):
+# ---- where the dancer faces -----------------------------------------------------------------------------------------
+
+
+def turned(motion, degrees):
+    """The motion turned about the vertical through the origin."""
+    turn = axis_angle_to_matrix(np.array([0.0, np.radians(degrees), 0.0]))
+    rotations = np.array(motion.rotations)
+    rotations[:, 0] = matrix_to_axis_angle(turn @ axis_angle_to_matrix(rotations[:, 0]))
+    return Motion(motion.fps, motion.joints @ turn.T, rotations, motion.joints[:, 0] @ turn.T)
+
+
+def facing(motion):
+    return np.degrees(heading(axis_angle_to_quaternion(motion.rotations[:, 0])))
+
+
+def speeds(motion):
+    return np.linalg.norm(np.diff(motion.joints, axis=0), axis=-1).max(axis=1) * motion.fps
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.mode}-{plan.keep}-{plan.seconds}")
+@pytest.mark.parametrize("degrees", [90, 180])
+def test_a_dance_that_is_turned_is_edited_the_same_and_turned(expert, plan, degrees):
+    motion = dancer(at=(0.3, 0.95, -0.2))
+    around = turned(motion, degrees)
+    straight = edit(expert, motion, features(6), plan, 3, sampling=FAST)
+    made = edit(expert, around, features(6), plan, 3, sampling=FAST)
+    assert np.abs(made.joints - turned(straight, degrees).joints).max() < 1e-3
+    kept, n = kept_parts(plan, len(motion), len(made)), min(len(motion), len(made))
+    assert np.array_equal(made.rotations[:n][kept.joints[:n]], around.rotations[:n][kept.joints[:n]])
+    assert np.array_equal(made.root[:n][kept.root[:n]], around.root[:n][kept.root[:n]])
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return MotionExpert.embedded("cpu")
+
+
+@pytest.fixture(scope="module")
+def demo_piece():
+    from macebench.dances.sources import DemoSource
+
+    return DemoSource(3, 6.0, seed=77).items()[1].load()
+
+
+BETWEEN = EditPlan("inbetween", ((0.0, 2.0), (4.0, 6.0)))
+NOTHING = Sampling(steps=10)
+
+
+@pytest.mark.slow
+def test_a_demo_dance_with_its_back_to_us_does_not_spin_in_the_gap(embedded, demo_piece):
+    motion, sounds = demo_piece
+    straight, around = (
+        edit(embedded, one, sounds, BETWEEN, 0, sampling=NOTHING) for one in (motion, turned(motion, 180))
+    )
+    apart = (facing(around) - facing(straight)) % 360
+    assert np.abs(apart - 180).max() < 1
+    assert speeds(around)[60:120].max() == pytest.approx(speeds(straight)[60:120].max(), rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CMU.is_file(), reason="the recorded dances are not there")
+@pytest.mark.parametrize("degrees", [0, 180])
+@pytest.mark.parametrize("plan", [BETWEEN, EditPlan("continue", ((0.0, 2.0),))], ids=lambda plan: plan.mode)
+def test_a_recorded_dance_is_joined_without_a_dash(embedded, plan, degrees):
+    """Somewhere on the floor, facing anywhere: no made frame is faster than the training data, nor spins."""
+    recorded = part(read_motion(CMU), slice(0, 720))
+    motion = turned(edit_input(recorded), degrees)
+    sounds = features(6)
+    done = edit_with_seams(embedded, motion, sounds, plan, 0, sampling=NOTHING)
+    assert done.seams.usual_m_s == embedded.card[USUAL_SPEED]
+    assert speeds(done.motion)[59:120].max() < done.seams.usual_m_s
+    assert done.seams.speed_m_s < done.seams.usual_m_s
+    away = (facing(done.motion)[60:120] - facing(motion)[59] + 180) % 360 - 180
+    assert np.abs(away).max() < 45
+
+
+def edit_input(motion):
+    """A recorded motion of 120 frames a second at 30."""
+    return Motion(30.0, motion.joints[::4], motion.rotations[::4], motion.joints[::4, 0])
+
+
+# ---- what is said of the seams --------------------------------------------------------------------------------------
+
+
+def known(expert, speed):
+    return MotionExpert(Checkpoint(expert.network, expert.config, expert.normalizer, {USUAL_SPEED: speed}), "cpu")
+
+
+def test_the_speed_of_seams_is_that_of_all_frames_that_were_moved(expert):
     motion = dancer()
-    made = edit(expert, motion, features(6), PLANS[2], 3, sampling=FAST)
-    expected = np.linalg.norm(made.joints[120] - made.joints[119], axis=-1).max() * 30
-    assert seam_speed(made, PLANS[2], 120) == pytest.approx(expected)
-    assert np.isnan(seam_speed(made.replace(), EditPlan("root", seconds=6.0), 180))
+    for plan in (PLANS[0], PLANS[2], PLANS[8]):
+        done = edit_with_seams(expert, motion, features(6), plan, 3, sampling=FAST)
+        raw = EditPlan(plan.mode, plan.keep, plan.seconds, plan.resample, blend_s=0)
+        rough = edit_with_seams(expert, motion, features(6), raw, 3, sampling=FAST)
+        state = kept_parts(plan, len(motion), len(done.motion)).any
+        edges = np.flatnonzero(state[1:] != state[:-1])
+        frames = np.arange(len(state))
+        near = ~state & (np.abs(frames[:, None] - edges - 0.5).min(axis=1) < 30)
+        assert done.seams.speed_m_s >= speeds(done.motion)[near[1:] | near[:-1]].max()
+        assert done.seams.speed_m_s <= speeds(done.motion)[~state[1:] | ~state[:-1]].max()
+        assert rough.seams.speed_m_s == pytest.approx(speeds(rough.motion)[edges].max())
+        assert rough.seams.blend_s == 0 < done.seams.blend_s
+        assert math.isnan(done.seams.usual_m_s)
+        assert not done.seams.dash
+    assert np.isnan(edit_with_seams(expert, motion, features(4), PLANS[4], 3, sampling=FAST).seams.speed_m_s)
+
+
+def test_a_blend_is_made_longer_until_it_is_slow_enough(expert):
+    motion, plan = dancer(), PLANS[2]
+    short = edit_with_seams(expert, motion, features(6), plan, 3, sampling=FAST).seams
+    longest = edit_with_seams(known(expert, 1e-3), motion, features(6), plan, 3, sampling=FAST).seams
+    assert longest.dash
+    assert longest.speed_m_s < short.speed_m_s, "a longer blend is slower: the test can fail"
+    wanted = (longest.speed_m_s + short.speed_m_s) / 2
+    fits = edit_with_seams(known(expert, wanted), motion, features(6), plan, 3, sampling=FAST)
+    assert fits.seams.speed_m_s <= wanted
+    assert not fits.seams.dash
+    n = len(motion)
+    assert np.array_equal(fits.motion.rotations[:n], motion.rotations)
+    never = EditPlan(plan.mode, plan.keep, plan.seconds, blend_s=0)
+    assert edit_with_seams(known(expert, wanted), motion, features(6), never, 3, sampling=FAST).seams.blend_s == 0
 
 
 # ---- the blend alone ------------------------------------------------------------------------------------------------

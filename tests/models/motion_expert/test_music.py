@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from macebench.demo.music import compose
-from macebench.errors import MediaError, UnknownNameError, UserError
+from macebench.errors import MediaError, UnknownNameError
 from macebench.media import write_wav
 from macebench.models.motion_expert import music
 from macebench.models.motion_expert.music import LAYOUTS, aist_start_bpm, beat_frames, music_features
@@ -159,9 +159,9 @@ def test_too_short_and_too_long(tmp_path, monkeypatch):
     monkeypatch.setattr(music, "MAX_SECONDS", 2.0)
     path = tmp_path / "long.wav"
     write_wav(path, np.zeros(3 * 8000, dtype=np.float32), 8000)
-    with pytest.raises(UserError, match=r"long\.wav is longer than 2 s"):
+    with pytest.raises(MediaError, match=r"too long: long\.wav is longer than 2 s"):
         music_features(path)
-    with pytest.raises(UserError, match="longer than 2 s"):
+    with pytest.raises(MediaError, match="too long: the sound is longer than 2 s"):
         music_features((np.zeros(3 * 8000), 8000))
 
 
@@ -172,7 +172,7 @@ def test_two_hours_are_refused_without_reading_them_whole(tmp_path):
         file.setsampwidth(1)
         file.setframerate(8000)
         file.writeframes(bytes([128]) * (8000 * 7200))
-    with pytest.raises(UserError, match=r"hours\.wav is longer than 1200 s"):
+    with pytest.raises(MediaError, match=r"too long: hours\.wav is longer than 1200 s"):
         music_features(path)
 
 

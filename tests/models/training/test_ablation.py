@@ -20,6 +20,7 @@ from macebench.models.training.ablation import (
 )
 from macebench.models.training.config import load_config
 from macebench.models.training.data import ItemInfo, build_training_set
+from macebench.models.training.trainer import train
 from macebench.types import Motion
 
 CHANGES = (
@@ -131,6 +132,29 @@ def test_one_data_set_serves_all(config, tmp_path):
     assert list(result.values) == ["full", "gft->cfg"]
     assert len(list((tmp_path / "data").iterdir())) == 1
     assert not (tmp_path / "full-seed5" / "data").exists()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_another_budget_in_the_same_folder_is_refused(done, steps):
+    job, _ = done
+    before = {path: path.read_bytes() for path in job.out.rglob("*") if path.is_file()}
+    other = job.config.model_copy(update={"steps": steps})
+    with pytest.raises(UserError, match=rf"full-seed5 has another budget \(2 steps\) than the {steps} steps") as error:
+        ablate(Ablation(other, job.out, seeds=2, clips=3, ddim_steps=2))
+    assert "another --out" in error.value.hint
+    assert {path: path.read_bytes() for path in job.out.rglob("*") if path.is_file()} == before
+
+
+def test_a_training_that_was_prolonged_is_no_equal_budget(config, tmp_path):
+    out = tmp_path / folder_name("full", 5)
+    for steps in (1, 2):
+        made = variant_config(config.model_copy(update={"steps": steps}), "full", 5)
+        train(made, out, data_folder=tmp_path / "data")
+    with pytest.raises(UserError, match=r"2 steps; from step 1 on: steps 2, before 1"):
+        ablate(Ablation(config, tmp_path, seeds=1, variants=("full",), clips=2, ddim_steps=1))
+    (out / "train.json").unlink()  # killed before the end: the checkpoint says so
+    with pytest.raises(UserError, match=r"from step 1 on"):
+        ablate(Ablation(config, tmp_path, seeds=1, variants=("full",), clips=2, ddim_steps=1))
 
 
 @pytest.mark.parametrize("change", ["guidance=cfg", "network.mixer=mamba"])

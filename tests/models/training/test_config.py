@@ -9,6 +9,7 @@ import pytest
 from macebench.errors import UserError
 from macebench.models.training.config import (
     DROP,
+    LATER,
     SCHEDULING,
     TrainingConfig,
     build_config,
@@ -91,6 +92,40 @@ def test_printed_settings_are_read_back(tmp_path):
 def test_every_field_is_explained():
     for line in config_text(TrainingConfig()).splitlines():
         assert line.strip() != "# None"
+
+
+def test_the_released_recipe_is_that_of_the_released_code(tmp_path):
+    config = load_config(write(tmp_path, "recipe: released\nsteps: 100\n"))
+    assert (config.model, config.guidance, config.loss, config.optimizer) == (
+        "released",
+        "released",
+        "released",
+        "adan",
+    )
+    assert (config.batch, config.lr, config.weight_decay, config.decay) == (128, 4e-4, 0.02, "all")
+    assert (config.ema_decay, config.ema_warmup, config.clip) == (0.9999, False, None)
+    assert (config.drop_share, config.genre_drop) == (0.0, 0.0)
+    assert (config.learning_rate(0), config.learning_rate(99), config.window_frames()) == (4e-4, 4e-4, 1200)
+    weights = config.loss_weights
+    assert (weights.reconstruction, weights.velocity, weights.joints, weights.foot) == (0.636, 2.964, 0.646, 10.942)
+    assert load_config(write(tmp_path, config_text(config))) == config
+    assert load_config(changes=["recipe=released", "batch=4"]).batch == 4
+
+
+def test_an_unknown_recipe(tmp_path):
+    with pytest.raises(UserError, match=r"train.yaml, line 2: recipe is 'mine'; allowed are released"):
+        load_config(write(tmp_path, "steps: 3\nrecipe: mine\n"))
+    with pytest.raises(UserError, match=r"recipe is \['released'\]"):
+        load_config(changes=["recipe=[released]"])
+
+
+def test_fields_of_a_later_version_change_no_hash_while_they_do_what_was_done(monkeypatch):
+    before = load_config().hash
+    assert load_config(changes=["decay=all"]).hash != before
+    fields = TrainingConfig().plain()
+    assert {name: fields[name] for name in LATER} == LATER
+    monkeypatch.setattr("macebench.models.training.config.LATER", {})
+    assert load_config().hash != before
 
 
 def test_frozen():

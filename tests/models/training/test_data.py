@@ -12,13 +12,13 @@ import pytest
 from macebench.dances.sources import DemoSource
 from macebench.errors import MediaError, UserError
 from macebench.models.motion_expert.codec import decode, encode
+from macebench.models.training._splits import split_of, splits_of
 from macebench.models.training.data import (
     ItemInfo,
     TrainingSet,
     Windows,
     build_training_set,
     make_part,
-    split_of,
 )
 from macebench.types import Motion
 
@@ -101,6 +101,29 @@ def test_splits_follow_the_group_and_the_source(tmp_path):
     assert [row.split for row in made.sequences] == ["val", "val", "train", "train", "val"]
     shares = [split_of(f"group-{k}") for k in range(2000)]
     assert 0.08 < shares.count("val") / 2000 < 0.12
+
+
+def named(split, count):
+    """Names of groups whose hash alone puts them into the split."""
+    return [name for name in map(str, range(100 * count)) if split_of(name) == split][:count]
+
+
+def test_of_two_groups_one_is_held_out(tmp_path):
+    first, second = named("train", 2)
+    items = (Waving(info("a", group=first)), Waving(info("b", group=first)), Waving(info("c", group=second)))
+    made = build_training_set([Given(items)], tmp_path / "set")
+    assert [row.split for row in made.sequences] == ["train", "train", "val"]  # the smaller group
+    val = [info(name, group=name) for name in named("val", 3)]
+    assert sorted(splits_of(val)) == ["train", "val", "val"]
+
+
+def test_splits_that_are_there_stay():
+    train, val = named("train", 5), named("val", 1)
+    everything = [info(name, group=name) for name in (*train, *val)]
+    assert splits_of(everything) == ["train"] * 5 + ["val"]
+    assert splits_of([info("a", group=train[0]), info("b", group=train[0])]) == ["train", "train"]  # one group
+    given = [info("a", split="train"), info("b", split="train"), info(train[0])]
+    assert splits_of(given) == ["train"] * 3  # the source says so
 
 
 def test_the_normaliser_knows_the_training_split_only(tmp_path):

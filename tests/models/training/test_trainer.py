@@ -1,9 +1,11 @@
 """Training: exact resume after kill -9, atomic checkpoints, what a finished run holds, clear errors."""
 
 import csv
+import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +17,12 @@ import numpy as np
 import pytest
 import torch
 
-from macebench.errors import UserError
+from macebench.errors import MediaError, UserError
 from macebench.models.motion_expert import checkpoint
 from macebench.models.motion_expert.codec import decode
 from macebench.models.training import _datasets, _state, _step, trainer
 from macebench.models.training._curve import Curve, read_curve
-from macebench.models.training._datasets import joint_speed_p99
+from macebench.models.training._datasets import joint_speed_p99, network_for, notes_on_data
 from macebench.models.training._device import Place, find_place
 from macebench.models.training._prefetch import Prefetch
 from macebench.models.training._state import checkpoints
@@ -141,8 +143,9 @@ def test_a_validation_without_numbers_says_nothing(data, tmp_path):
     assert not any(line.startswith("step") for line in said)
 
 
-def opened(data, out):
-    return trainer.Run.open(settings(data), out, resume=True, limit=None, workers=1, record=False)
+def opened(data, out, say=None, changes=()):
+    config = settings(data, *changes)
+    return trainer.Run.open(config, out, resume=True, limit=None, workers=1, record=False, say=say)
 
 
 def test_the_network_of_the_running_mean_changes_no_random_state(data, tmp_path):
@@ -276,6 +279,96 @@ def test_fresh_starts_anew(data, tmp_path):
     assert json.loads((tmp_path / "run" / "train.json").read_text("utf-8"))["seed"] == 3
 
 
+def everything(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        'data=["nothing"]',
+        "horizon=200",
+        "validation.protocol=none/1",
+        "start_from=/not/there.safetensors",
+        "own weights",
+    ],
+)
+def test_fresh_removes_nothing_before_settings_and_data_are_found_good(finished, data, tmp_path, change):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    before = everything(run)
+    if change == "own weights":
+        change = f"start_from={run / 'model.safetensors'}"
+    with pytest.raises(UserError):
+        train(settings(data, change), run, resume=False)
+    assert everything(run) == before
+
+
+def test_fewer_steps_than_there_are_is_refused(finished, data, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    before = everything(run)
+    with pytest.raises(UserError, match="has 6 steps already, 4 are asked for") as error:
+        train(settings(data, "steps=4"), run)
+    assert "--fresh" in error.value.hint
+    assert everything(run) == before
+
+
+def test_a_run_that_lacks_only_its_end_is_scored_once(finished, data, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    (run / "train.json").unlink()
+    train(settings(data), run)
+    for name in ("validation.csv", "loss.csv", "model.safetensors"):
+        assert (run / name).read_bytes() == (finished[0] / name).read_bytes()
+
+
+def test_the_weights_of_fewer_steps_are_not_taken_for_the_end(data, tmp_path):
+    run = tmp_path / "run"
+    train(settings(data, "steps=2"), run)
+    short = {name: (run / name).read_bytes() for name in ("model.safetensors", "train.json")}
+    said = []
+    whole = train(settings(data, "steps=4"), run, say=said.append)
+    assert "from step 2 on: steps 4, before 2" in said
+    kept = whole.model.read_bytes()
+    for name, content in short.items():  # killed after the last checkpoint, before the weights
+        (run / name).write_bytes(content)
+    assert train(settings(data, "steps=4"), run).steps == 4
+    assert whole.model.read_bytes() == kept
+
+
+def test_what_is_used_held_out_and_left_out_is_said(tmp_path):
+    class Some:
+        def items(self):
+            return [*Sways().items(), Broken(6), Broken(7)]
+
+    class Broken(Swaying):
+        def load(self):
+            raise MediaError("no music", f"dance {self.number}")
+
+    made = build_training_set([Some()], tmp_path / "set")
+    said = []
+    opened(made.folder, tmp_path / "run", said.append)
+    assert "dances: 4 used, 2 held out, 2 left out (2 no music)" in said
+    assert any(str(tmp_path / "set" / "sequences.json") in line for line in said)
+    assert not any("warning" in line for line in said)
+    assert (
+        notes_on_data(made, 151)[0] == "dances: 0 used, 0 held out, 8 left out (6 shorter than 151 frames; 2 no music)"
+    )
+
+
+def test_nothing_held_out_is_a_warning(tmp_path):
+    class Training(Sways):
+        def items(self):
+            return [item for item in super().items() if item.info.split == "train"]
+
+    build_training_set([Training()], tmp_path / "set")
+    said = []
+    opened(tmp_path / "set", tmp_path / "run", said.append)
+    assert "dances: 4 used, 0 held out, 0 left out" in said
+    assert any("warning: no dance is held out" in line for line in said)
+
+
 def test_more_steps_go_on(data, tmp_path):
     train(settings(data, "steps=2"), tmp_path / "run")
     result = train(settings(data, "steps=4"), tmp_path / "run")
@@ -286,8 +379,6 @@ def test_more_steps_go_on(data, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_passed_over(finished, data, tmp_path):
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(finished[0], run)
     for name in ("model.safetensors", "train.json"):
@@ -298,6 +389,34 @@ def test_a_damaged_checkpoint_is_passed_over(finished, data, tmp_path):
     assert any("cannot be read" in line for line in said)
     assert any("goes on from step 4" in line for line in said)
     assert (run / "loss.csv").read_bytes() == (finished[0] / "loss.csv").read_bytes()
+
+
+def spoilt(path, kind):
+    content = path.read_bytes()
+    if kind == "another pickle":
+        torch.save({"format": 1}, path)
+    else:
+        half = len(content) // 2
+        path.write_bytes({
+            "random": np.random.default_rng(0).bytes(4096), "empty": b"", "half": content[:half],
+            "a hole": content[:half] + bytes(2000) + content[half + 2000 :],
+        }[kind])  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["random", "empty", "half", "a hole", "another pickle"])
+def test_a_spoilt_checkpoint_is_passed_over_in_our_words(finished, data, tmp_path, kind):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    spoilt(checkpoints(run)[-1][1], kind)
+    said = []
+    opened(data, run, said.append)
+    assert any("step-00000006.pt cannot be read: it is damaged" in line for line in said)
+    assert not any("weights_only" in line or "torch" in line for line in said)
+    assert any("goes on from step 4" in line for line in said)
+    spoilt(checkpoints(run)[0][1], "random")
+    with pytest.raises(UserError, match="none of the checkpoints") as error:
+        opened(data, run)
+    assert "--fresh" in error.value.hint
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("write failed")])
@@ -503,6 +622,132 @@ def test_a_curve_that_is_none(tmp_path):
     path.write_text("a,b\n1,2\n", "utf-8")
     with pytest.raises(UserError, match="no column"):
         read_curve(path)
+
+
+class Larger(Swaying):
+    """The same dances on another path, to other music, of a genre that can be named."""
+
+    def __init__(self, number, genre="pop"):
+        super().__init__(number)
+        self.info = dataclasses.replace(self.info, genre=genre)
+        self.genre = genre
+
+    def recipe(self):
+        return super().recipe() | {"kind": "larger", "genre": self.genre}
+
+    def load(self):
+        motion, music = super().load()
+        return dataclasses.replace(motion, root=3 * motion.root), 5 * music + 2
+
+
+def larger(folder, genre="pop"):
+    source = type("Source", (), {"items": lambda _: [Larger(number, genre) for number in range(6)]})()
+    return build_training_set([source], folder)
+
+
+STANDARD = "network.standardise_music=true"
+
+
+@pytest.fixture(scope="module")
+def base(data, tmp_path_factory):
+    return train(settings(data, "steps=1", STANDARD), tmp_path_factory.mktemp("base") / "run").model
+
+
+def test_weights_to_begin_with_keep_their_units(data, base, tmp_path):
+    before, other = checkpoint.load(base), larger(tmp_path / "set", "funk")
+    changes = ("steps=1", STANDARD, f"start_from={base}")
+    own = network_for(settings(other.folder, *changes), other)
+    assert own.music_mean != before.config.music_mean
+    said = []
+    result = train(settings(other.folder, *changes), tmp_path / "run", say=said.append)
+    after = checkpoint.load(result.model)
+    for name in ("scale", "minimum"):
+        np.testing.assert_array_equal(getattr(after.normalizer, name), getattr(before.normalizer, name))
+        assert not np.array_equal(getattr(after.normalizer, name), getattr(other.normalizer, name))
+    assert (after.config.music_mean, after.config.music_std) == (before.config.music_mean, before.config.music_std)
+    assert after.config.genres == before.config.genres
+    assert any("kept of" in line and "normaliser" in line and "statistics" in line for line in said)
+    assert any("outside the range of the kept normaliser" in line for line in said)
+    run = trainer.Run.open(settings(other.folder, *changes), tmp_path / "new", resume=True, limit=None, workers=1)
+    rows = other.motions[run.windows.starts(0)[0][0] + np.arange(FRAMES)]
+    np.testing.assert_allclose(run.batch(0).motion[0], before.normalizer.normalize(rows), atol=1e-6)
+
+
+def test_the_same_data_goes_on_with_its_own_numbers(data, base, tmp_path):
+    said = []
+    run = opened(data, tmp_path / "run", said.append, (STANDARD, f"start_from={base}"))
+    assert run.identity["normalizer"] == run.identity["fitted"]
+    assert run.network_config == network_for(run.config, TrainingSet.open(data))
+    assert not any("kept" in line or "warning" in line for line in said)
+
+
+def test_what_the_weights_cannot_mean_is_refused(data, base, tmp_path):
+    salsa = larger(tmp_path / "set", "salsa").folder
+    begin = f"start_from={base}"
+    with pytest.raises(
+        UserError, match=r"genre salsa, which .* does not know; it knows electro, funk, pop, any"
+    ) as error:
+        opened(salsa, tmp_path / "run", None, (STANDARD, begin))
+    assert "network.genres" in error.value.hint
+    named = opened(salsa, tmp_path / "run", None, (STANDARD, begin, "network.genres=[salsa, a, b, any]"))
+    assert named.network_config.genres == ("salsa", "a", "b", "any")
+    with pytest.raises(UserError, match="standardise_music True, now it is False"):
+        opened(data, tmp_path / "run", None, (begin,))
+    with pytest.raises(UserError, match="n_heads 2, now it is 4"):
+        opened(data, tmp_path / "run", None, (STANDARD, begin, "network.n_heads=4"))
+    with pytest.raises(UserError, match="other sizes"):
+        opened(data, tmp_path / "run", None, (STANDARD, begin, "network.latent_dim=16"))
+
+
+def test_a_run_that_used_its_own_normaliser_is_not_continued_with_the_base(data, base, tmp_path):
+    other, run = larger(tmp_path / "set"), tmp_path / "run"
+    changes = ("steps=2", STANDARD, f"start_from={base}")
+    train(settings(other.folder, *changes), run)
+    path = checkpoints(run)[-1][1]
+    values = torch.load(path, weights_only=True)
+    theirs = json.loads(values["identity"])
+    del theirs["normalizer"], theirs["fitted"]  # as older versions wrote it
+    torch.save(values | {"identity": json.dumps(theirs)}, path)
+    with pytest.raises(UserError, match="another normaliser"):
+        opened(other.folder, run, None, changes)
+
+
+def test_checkpoints_of_older_versions_go_on(finished, data, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    path = checkpoints(run)[-1][1]
+    values = torch.load(path, weights_only=True)
+    theirs = json.loads(values["identity"])
+    del theirs["normalizer"], theirs["fitted"], theirs["config"]["decay"]
+    torch.save(values | {"identity": json.dumps(theirs)}, path)
+    assert opened(data, run).state.step == 6
+
+
+def test_the_released_recipe_trains(data, tmp_path):
+    changes = ("recipe=released", "model=tiny", "batch=2", "warmup=0", "steps=2")
+    config = settings(data, *changes)
+    assert [config.learning_rate(step) for step in (0, 1, 1_000_000)] == [4e-4] * 3
+    result = train(config, tmp_path / "run")
+    assert np.isfinite(result.loss)
+    state = opened(data, tmp_path / "new", None, changes).state
+    assert set(decayed(state).values()) == {0.02}
+    assert state.ema.decay_of(0) == 0.9999
+    assert type(state.optimizer).__name__ == "Adan"
+
+
+@pytest.mark.parametrize(("clip", "expected"), [("null", 1.0), ("1e-3", 1e-3)])
+def test_gradients_are_cut_where_the_settings_say_so(data, tmp_path, monkeypatch, clip, expected):
+    found = {}
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: found.update(norm=norm(self)))
+
+    def norm(optimizer):
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in grads])))
+
+    run = opened(data, tmp_path / "run", None, (f"clip={clip}", "loss_weights.reconstruction=50"))
+    row = run.update(run.batch(0))
+    assert found["norm"] == pytest.approx(row["gradient"] if clip == "null" else expected, rel=1e-3)
+    assert row["gradient"] > expected
 
 
 @pytest.mark.slow
