@@ -55,6 +55,7 @@ def rows(world):
     return {row["score"]: row for row in csv.DictReader((world / "out" / "cascade.csv").read_text().splitlines())}
 
 
+@pytest.mark.slow
 def test_slower_motions_move_less_in_the_same_pictures(world):
     result = run_cascade(config(world))
     assert result.rendered.failed == {}
@@ -76,6 +77,7 @@ def test_slower_motions_move_less_in_the_same_pictures(world):
     assert "cut to the shorter motion" in page
 
 
+@pytest.mark.slow
 def test_a_motion_against_itself_has_no_gap(world):
     run_cascade(config(world, motions=str(world / "truth")))
     for row in rows(world).values():
@@ -113,6 +115,7 @@ def test_a_motion_that_cannot_be_rendered_costs_its_pair(world):
     assert rows(world)["dynamic_degree"]["n"] == "2"
 
 
+@pytest.mark.slow
 def test_videos_of_another_animator(world):
     run_cascade(config(world))
     first = (world / "out" / "cascade.csv").read_bytes()
@@ -125,6 +128,7 @@ def test_videos_of_another_animator(world):
     assert (world / "out" / "cascade.csv").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_videos_of_an_earlier_run_are_not_scored(world):
     run_cascade(config(world))
     (world / "generated" / "dance1.npz").unlink()
@@ -170,6 +174,7 @@ def test_both_kinds_of_input_are_named(world):
         run_cascade(config(world, videos=world / "truth", reference_videos=world / "truth"))
 
 
+@pytest.mark.slow
 def test_sides_are_called_by_what_they_are(world):
     (world / "broken.yaml").write_text(PROTOCOL.replace("temporal_flickering, dynamic_degree", "imaging_quality"))
     part = run_cascade(config(world, protocols=(str(world / "broken.yaml"),))).comparison.protocols[0]

@@ -75,6 +75,7 @@ def test_a_folder_of_motions_becomes_a_data_set(dances, tmp_path):
     assert (row["pairing"], row["source"], row["recording"]) == ("synthetic", "motion", "dance0")
 
 
+@pytest.mark.slow
 def test_a_limit_counts_recordings_with_all_their_takes(dances, tmp_path):
     folder = dances(tmp_path / "in", 2, seconds=2.4)
     (folder / "zother.pkl").write_bytes(b"\x80\x04}.")

@@ -184,6 +184,7 @@ def vbench_python(tmp_path, monkeypatch):
     return fakes["make_python"](tmp_path / "env", tmp_path / "cache"), fakes["VALUES"]
 
 
+@pytest.mark.slow
 def test_vbenchs_own_package_fills_the_rows_of_vbench6(tmp_path, tiny_world, no_weights, vbench_python, monkeypatch):
     python, values = vbench_python
     worlds_pairs = 4  # what the fake counts; the clips have more, so the count is told to agree
@@ -232,6 +233,7 @@ def test_vbenchs_own_package_computes_exact_appearance_only(tmp_path, tiny_world
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_fast_protocol_is_never_in_one_table_with_the_exact_one(tmp_path, tiny_world, no_weights):
     runs = {}
     for name in ("vbench6/1", "vbench6-fast/1"):

@@ -40,6 +40,7 @@ def test_two_halves_of_real_dances_under_the_fixed_protocol(tmp_path, dances):
     assert not (tmp_path / "run" / "poses").exists()
 
 
+@pytest.mark.slow
 def test_every_published_protocol_scores(tmp_path, dances):
     folder = dances(tmp_path / "a", 4)
     chosen = [word for name in PUBLISHED for word in ("--protocol", name)]
@@ -50,6 +51,7 @@ def test_every_published_protocol_scores(tmp_path, dances):
         assert found["bas"]["value"] is not None
 
 
+@pytest.mark.slow
 def test_a_data_set_gives_its_motions_and_music(tmp_path, dances):
     """`DIR:SPLIT` of a data set: motions/ and music/ are found by clip id; no option names the music."""
     folder = tmp_path / "set"
@@ -72,6 +74,7 @@ def test_music_is_missing_and_counted(tmp_path, dances):
     assert "no music" in done.stdout
 
 
+@pytest.mark.slow
 def test_bad_motions_are_counted_with_their_reason(tmp_path, dances):
     folder = dances(tmp_path / "a", 3)
     (folder / "broken.npz").write_bytes(b"PK\x03\x04 not really")
@@ -95,6 +98,7 @@ def test_a_frame_rate_can_be_given(tmp_path, dance):
     assert scores(tmp_path / "two")["fid_k"]["n"] == 3
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_a_byte(tmp_path, dances):
     mine, real = dances(tmp_path / "mine", 8), dances(tmp_path / "real", 8, first=8)
     found = []
@@ -107,6 +111,7 @@ def test_workers_do_not_change_a_byte(tmp_path, dances):
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_copies_of_the_training_set_are_found(tmp_path, dances, dance):
     from macebench.motion import write_motion
 
@@ -120,6 +125,7 @@ def test_copies_of_the_training_set_are_found(tmp_path, dances, dance):
     assert not table.loc["dance20", "exact"]
 
 
+@pytest.mark.slow
 def test_a_model_that_moves_is_scored_without_rendering(tmp_path, dances):
     plugin = tmp_path / "sway.py"
     plugin.write_text(
@@ -171,6 +177,7 @@ def test_pickles_are_refused_with_the_command_that_helps(tmp_path):
     assert "macebench convert" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_training_set_cannot_say_is_said(tmp_path, dances, dance):
     """Copies of one dance say nothing of what is usual; a training file that cannot be read is counted."""
     from macebench.motion import write_motion
@@ -190,6 +197,7 @@ def test_what_a_training_set_cannot_say_is_said(tmp_path, dances, dance):
     assert "cannot be read: broken: not a motion file" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_cut_meets_the_same_cut_of_the_training_clip(tmp_path, dances, dance):
     """Bailando's protocol cuts generated dances to 20 s and leaves its reference whole; a copy is found."""
     from macebench.motion import write_motion
@@ -205,6 +213,7 @@ def test_a_copy_that_is_cut_meets_the_same_cut_of_the_training_clip(tmp_path, da
     assert bool(table.loc["copy", "exact"])
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_is_named_every_time(tmp_path, dances):
     folder = dances(tmp_path / "a", 2)
     np.save(folder / "odd.npy", np.zeros((50, 7)))

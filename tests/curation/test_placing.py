@@ -125,6 +125,7 @@ def test_a_kill_at_any_change_leaves_one_version(
     assert kill_everywhere(task, tmp_path, expected, files_of, step) > 4
 
 
+@pytest.mark.slow
 def test_a_disk_without_links_works_too(job, files_of, monkeypatch, tmp_path):
     curate(job("done"))
     task = prepared(job, monkeypatch, "encode.crf=34")

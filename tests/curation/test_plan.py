@@ -95,6 +95,7 @@ def test_a_plan_opens_nothing_that_is_refused(job, raw, tmp_path, monkeypatch):
     assert planned.source_s == pytest.approx(3.3, abs=0.1)
 
 
+@pytest.mark.slow
 def test_a_plan_counts_recordings_their_length_and_the_drawing(job, dances, tmp_path):
     folder = dances(tmp_path / "in", 2, seconds=2.0)
     (folder / "alone.npz").write_bytes((folder / "dance0.npz").read_bytes())

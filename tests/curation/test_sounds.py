@@ -40,6 +40,7 @@ def dances(tmp_path_factory):
 LONG = ("pieces.seconds=4", "splits.test_size=2", "splits.val_share=0")
 
 
+@pytest.mark.slow
 def test_a_shared_song_is_in_one_split(dances, job, files_of):
     task = job("out", *LONG, sources=[dances])
     curate(task)

@@ -132,6 +132,7 @@ def test_sources_without_a_file_are_refused(tmp_path):
     check_sources([tmp_path / "empty", tmp_path / "list.txt"])
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_paths_plan_in_constant_memory(tmp_path):
     """In interpreters of their own: the table of interned names of a long test run grows by jumps."""
     code = (

@@ -106,6 +106,7 @@ def test_result_follows_its_schema_and_files_agree(tmp_path, tiny_world):
     assert json.loads((tmp_path / "run" / "timing.json").read_text())["workers"] == 1
 
 
+@pytest.mark.slow
 def test_precomputed_poses_of_a_run_give_the_same_scores(tmp_path, tiny_world):
     one = evaluate(config(tiny_world, tmp_path / "one"))
     again = {"folder": tmp_path / "one" / "poses"}
@@ -142,6 +143,7 @@ def test_prepare_refuses_what_is_wrong(tmp_path, tiny_world, changes, words):
         prepare(config(tiny_world, tmp_path, **changes))
 
 
+@pytest.mark.slow
 def test_more_clips_change_no_value_of_the_others(tmp_path, tiny_world):
     from macebench.tables import read_clips
 

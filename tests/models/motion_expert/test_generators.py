@@ -69,6 +69,7 @@ def test_each_format_holds_the_same_dance(tmp_path, music, options):
     assert np.array_equal(read_motion(out / "npz" / "b.npz").joints, expected.joints)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_kept_until_a_setting_changes(tmp_path, music, options, checkpoint):
     out = tmp_path / "out"
 
