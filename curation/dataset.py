@@ -71,9 +71,9 @@ METADATA: dict[str, tuple[str, str]] = {
     "recording": ("text", "The recording that the source is a part of."),
     "pose_valid_ratio": (
         "real",
-        "Share of keypoints in the looked-at frames of the shot that are seen; empty when no stage says.",
+        "Share of keypoints in the looked-at frames of the clip that are seen; empty when no stage says.",
     ),
-    "n_people_max": ("real", "Most people seen in a looked-at frame of the shot; empty when no stage says."),
+    "n_people_max": ("real", "Most people seen in a looked-at frame of the clip; empty when no stage says."),
     "licence": ("text", "Licence of the source."),
     "consent": ("text", "Consent basis of the source."),
     "pairing": ("text", "How music and dance belong together."),
@@ -160,8 +160,9 @@ def assemble(
     lists = optouts(out, config)
     sources = Outcomes(out, index, lists, config.clips_hash)
     store = Path(index.get_state("store")) if index.get_state("store") else None
-    sounds = sounds_of(out, sources) if "music" in config.splits.by else []
+    sounds, notes = sounds_of(out, sources) if "music" in config.splits.by else ([], ())
     divided = _assign(sources, config, same_sounds(sounds, store, workers, progress))
+    divided = dataclasses.replace(divided, notes=(*divided.notes, *notes))
     splits = divided.splits
     scores = sorted({name for group in sources for clip in group.clips for name in clip.scores})
     pictures = _pictures(out, store, sources, config)

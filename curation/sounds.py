@@ -2,8 +2,9 @@
 
 Every clip's sound is fingerprinted once (`macebench.curation.fingerprint`); the store keeps the result by the hash of
 the clip. Clips whose fingerprints match, directly or through others, are a group. Two clips whose music is both known
-are not joined: there the table decides. The cost grows with the number of clips. The groups do not depend on the order
-of the clips or on the workers.
+are not joined: there the table decides. Time and memory grow with the number of clips, about 3 ms and 70 kB each;
+above `MOST` clips no groups are made, and the data set says so. The groups do not depend on the order of the clips or
+on the workers.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from macebench.curation.outcomes import Outcomes
 
 STAGE, VERSION = "curate-sound", 1
+MOST = 100_000
+TOO_MANY = "more than {most} clips whose music is not named: they were not grouped by their sound."
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,11 @@ class Sound:
     music: str
 
 
-def sounds_of(out: Path, sources: Outcomes) -> list[Sound]:
-    """The clips with sound, in the order of their ids; empty when the music of every clip is known."""
+def sounds_of(out: Path, sources: Outcomes) -> tuple[list[Sound], tuple[str, ...]]:
+    """The clips with sound in the order of their ids, and what must be said of them.
+
+    There are none when the music of every clip is known, or when they are too many to be grouped.
+    """
     found, unknown = [], False
     for group in sources:
         music = group.first.facts.get("music") or ""
@@ -60,7 +66,9 @@ def sounds_of(out: Path, sources: Outcomes) -> list[Sound]:
             if path is not None:
                 found.append(Sound(clip_id(group.first.sha256, clip.start_s), path, clip.sha256, music))
                 unknown = unknown or not music
-    return sorted(found, key=lambda one: one.name) if unknown else []
+    if len(found) > MOST and unknown:
+        return [], (TOO_MANY.format(most=MOST),)
+    return (sorted(found, key=lambda one: one.name) if unknown else []), ()
 
 
 def same_sounds(

@@ -1,5 +1,7 @@
 """Clips with the same sound stay in one split where nobody says what the music is."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -93,3 +95,12 @@ def test_equal_sound_never_breaks_official_splits():
     assert any("1 group of clips with the same sound is in several splits" in note for note in plan.notes)
     free = plan_splits(clips, SplitConfig(test_size=2, val_share=0.0, by=("source",)))
     assert not any("sound" in note for note in free.notes)
+
+
+def test_too_many_clips_are_not_grouped_and_that_is_said(job, monkeypatch):
+    monkeypatch.setattr(sounds, "MOST", 4)
+    task = job("out")
+    assert curate(task).n_clips == 9
+    (note,) = (text for text in json.loads((task.out / "dataset.json").read_text())["split_notes"] if "sound" in text)
+    assert note == "more than 4 clips whose music is not named: they were not grouped by their sound."
+    assert note in (task.out / "DATASHEET.md").read_text()
