@@ -53,6 +53,7 @@ from macebench.curation.records import (
     thumbnail_path,
     write_record,
 )
+from macebench.curation.sources import NOT_REGULAR
 from macebench.curation.stage import ObservingStage, Rejection, Stage, Task, Timeline
 from macebench.errors import MacebenchError, MediaError
 from macebench.media import Decoder, Limits, VideoInfo, file_sha256
@@ -61,7 +62,6 @@ from macebench.store import Store, atomic_write
 TIMED_OUT = "timed out"
 CRASHED = "worker crashed"
 _THUMBNAILS = Thumbnails()
-NOT_REGULAR = "not a regular file"
 _EXIT_HUNG = 75
 _MOST_REASONS = 8
 _HASHED_A_SECOND = 5e6

@@ -36,6 +36,7 @@ FACTS = (
 )  # fmt: skip
 """What a table may say of a source: text columns."""
 REFUSED = "refused"
+NOT_REGULAR = "no regular file"
 _BATCH = 4096
 _HINT = "Give a folder of videos, a video, a .txt file with one path a line, or a .parquet table with a column path."
 
@@ -101,7 +102,7 @@ def _ignore(path: Path) -> None:
 
 
 def _what_it_is(path: Path) -> str:
-    return "is no regular file" if path.exists() else "does not exist"
+    return f"is {NOT_REGULAR}" if path.exists() else "does not exist"
 
 
 def check_sources(specs: Iterable[str | Path], out: Path | None = None) -> None:
@@ -170,7 +171,7 @@ def _found(path: Path, root: Path, inside: Path, is_link: bool) -> Source:
 def _odd(path: Path) -> str:
     """Why a path that is there must not be opened; empty for a regular file and for what is not there."""
     try:
-        return "" if stat.S_ISREG(os.stat(path).st_mode) else "no regular file"
+        return "" if stat.S_ISREG(os.stat(path).st_mode) else NOT_REGULAR
     except (OSError, ValueError):
         return ""
 

@@ -197,7 +197,7 @@ def test_a_pipe_is_no_source(job, tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.mp4")
     task = job("out")
     seen = process(task, tmp_path / "pipe.mp4")
-    assert (seen.stage, seen.reason, seen.sha256) == ("probe", "not a regular file", "")
+    assert (seen.stage, seen.reason, seen.sha256) == ("probe", "no regular file", "")
     monkeypatch.setattr(jobs, "_identified", lambda source, limit: (_ for _ in ()).throw(OSError(source.name)))
     with pytest.raises(OSError, match=r"pipe\.mp4"):  # the watch is on while a source is opened and hashed
         process(task, tmp_path / "pipe.mp4")
